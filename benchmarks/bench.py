@@ -1,0 +1,176 @@
+"""Ratios of our training step to the plain hooked one and to its bare matrix products.
+
+    make bench
+
+Both sides of a ratio are timed alternately in one process; a line gives the median over the repeats
+of the ratio within each. Run it on a quiet machine. Writes latest.json (name -> median ratio) and
+latest_run.json (seconds, memory and machine).
+"""
+
+import gc
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from mechgrok import discovery
+from mechgrok.config import RunConfig
+from mechgrok.presets import preset
+from mechgrok.runs.checkpoint import Checkpoint, build_model
+from mechgrok.training import losses, optimizers
+from mechgrok.training.provenance import machine
+
+REPEATS = 30
+HERE = Path(__file__).parent
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One line: `numerator` over `denominator`, and what it should be."""
+
+    name: str
+    numerator: Step
+    denominator: Step
+    goal: str
+
+
+class Bench:
+    """One setting: its model, batch and optimiser, and the steps that are compared."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
+        self.model = build_model(config, self.task)
+        self.batch = losses.Batch.of(self.task, self.task.splits["train"], "cpu")
+        self.loss = losses.make(config.loss)
+        self.optimizer = optimizers.make(
+            [p for p in self.model.parameters() if p.requires_grad], config.optim
+        )
+        self.generator = torch.Generator()
+        self.products = self._products()
+
+    def ours(self) -> None:
+        """A training step as the trainer does it."""
+        self.optimizer.zero_grad()
+        self.loss(self.model, self.batch, self.generator)[0].backward()
+        self.optimizer.step()
+
+    def hooked(self) -> None:
+        """The same step through HookedTransformer's own forward."""
+        self.optimizer.zero_grad()
+        logits = self.model(self.batch.tokens)[:, -1]
+        F.cross_entropy(logits.double(), self.batch.labels[:, 0]).backward()
+        self.optimizer.step()
+
+    def bare(self) -> None:
+        """Forward and both backward products of every weight, nothing else."""
+        for x, weight, grad in self.products:
+            x @ weight
+            grad @ weight.T
+            x.T @ grad
+
+    def _products(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """(input, weight, output gradient) of W_Q, W_K, W_V, W_O, W_in, W_out and W_U, at the rows
+        that have to be computed: distinct (token, position) in layer 0, distinct prefixes after it,
+        and only answers in the last layer's W_O, W_in, W_out and W_U."""
+        cfg, tokens = self.model.cfg, self.batch.tokens
+        columns = range(tokens.shape[1])
+        single = sum(len(tokens[:, s].unique()) for s in columns)
+        prefixes = [len(tokens[:, : s + 1].unique(dim=0)) for s in columns]
+        answers, width = prefixes[-1], cfg.n_heads * cfg.d_head
+        sizes: list[tuple[int, int, int]] = []
+        for layer in range(cfg.n_layers):
+            entering = single if layer == 0 else sum(prefixes)
+            leaving = answers if layer == cfg.n_layers - 1 else sum(prefixes)
+            sizes += [(entering, cfg.d_model, width)] * 3
+            sizes += [(leaving, width, cfg.d_model)]
+            sizes += [(leaving, cfg.d_model, cfg.d_mlp), (leaving, cfg.d_mlp, cfg.d_model)]
+        sizes += [(answers, cfg.d_model, cfg.d_vocab_out)]
+        return [
+            (torch.randn(rows, a), torch.randn(a, b), torch.randn(rows, b)) for rows, a, b in sizes
+        ]
+
+
+def timed(step: Step) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def median_ratio(ratio: Ratio) -> tuple[float, float, float]:
+    """Median ratio, and the medians of both sides in milliseconds."""
+    for side in (ratio.numerator, ratio.denominator) * 2:
+        side()
+    pairs = [(timed(ratio.numerator), timed(ratio.denominator)) for _ in range(REPEATS)]
+    sides = [1e3 * statistics.median(side) for side in zip(*pairs, strict=True)]
+    return statistics.median(a / b for a, b in pairs), sides[0], sides[1]
+
+
+def ratios() -> list[Ratio]:
+    """Every ratio of steps."""
+    config = preset("nanda2023_mainline")
+    mainline, two = Bench(config), Bench(preset("two_layer_canonical"))
+    small, large = (Bench(replace(config, task=replace(config.task, n=n))) for n in (59, 199))
+    return [
+        Ratio("mainline_step_over_hooked", mainline.hooked, mainline.ours, ">= 4.5"),
+        Ratio("mainline_step_over_products", mainline.ours, mainline.bare, "<= 1.45, towards 1.3"),
+        Ratio("two_layer_step_over_hooked", two.hooked, two.ours, "recorded"),
+        Ratio("two_layer_step_over_products", two.ours, two.bare, "recorded"),
+        Ratio("step_p59_over_p113", small.ours, mainline.ours, "recorded; pairs: 0.27"),
+        Ratio("step_p199_over_p113", large.ours, mainline.ours, "recorded; pairs: 3.10"),
+    ]
+
+
+def analysis() -> dict[str, float]:
+    """Seconds per 100 checkpoints of all that the report measures at every checkpoint (p=113)."""
+    from mechgrok.report import EVERY_CHECKPOINT
+
+    config = preset("nanda2023_mainline")
+    task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
+    weights = {n: p.detach() for n, p in build_model(config, task).named_parameters()}
+    keys = [14, 35, 41, 42, 52]
+
+    def once() -> None:
+        checkpoint = Checkpoint(config, 0, weights)
+        for name in EVERY_CHECKPOINT:
+            measure = discovery.load("measures", name)
+            taken = {"keys": keys} if name in ("restricted_loss", "excluded_loss") else {}
+            measure(checkpoint, **taken)
+
+    once()
+    seconds = statistics.median(timed(once) for _ in range(8))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"analysis_seconds_per_100_checkpoints": 100 * seconds, "peak_memory_gib": peak}
+
+
+def main() -> None:
+    found: dict[str, float] = {}
+    run = {"machine": machine(), "threads": torch.get_num_threads(), "repeats": REPEATS}
+    for ratio in tqdm(ratios(), unit="ratio", leave=False):
+        gc.collect()
+        value, top, bottom = median_ratio(ratio)
+        found[ratio.name] = round(value, 3)
+        run[ratio.name + "_ms"] = [round(top, 2), round(bottom, 2)]
+        tqdm.write(
+            f"{ratio.name:<30} {value:6.2f}   ({top:.1f} / {bottom:.1f} ms)   goal {ratio.goal}"
+        )
+    for name, value in analysis().items():
+        run[name] = round(value, 2)
+        goal = {"analysis_seconds_per_100_checkpoints": "< 60", "peak_memory_gib": "< 1.86 (2 GB)"}
+        print(f"{name:<38} {value:6.2f}   goal {goal[name]}")
+    (HERE / "latest.json").write_text(json.dumps(found, indent=1) + "\n")
+    (HERE / "latest_run.json").write_text(json.dumps(run, indent=1) + "\n")
+    print(f"{run['machine']}, {run['threads']} threads")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Train small models until they grok, and take them apart.
+
+Names are loaded when first used (PEP 562), so that `import mechgrok` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mechgrok import discovery, measures, models, tasks
+    from mechgrok.config import RunConfig
+    from mechgrok.measures.frequency_ablation import measure as frequency_ablation
+    from mechgrok.measures.key_frequencies import of_checkpoint as key_frequencies
+    from mechgrok.models.shared_prefix import answer_logits
+    from mechgrok.plotting import plot
+    from mechgrok.presets import preset
+    from mechgrok.report import write_report as report
+    from mechgrok.runs.checkpoint import Checkpoint
+    from mechgrok.runs.result import NotApplicable, Result
+    from mechgrok.runs.run import Run
+    from mechgrok.runs.run import Run as load_run
+    from mechgrok.runs.runs import Runs
+    from mechgrok.training.evaluation import evaluate_model as evaluate
+    from mechgrok.training.trainer import train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Checkpoint": "runs.checkpoint:Checkpoint",
+    "NotApplicable": "runs.result:NotApplicable",
+    "Result": "runs.result:Result",
+    "Run": "runs.run:Run",
+    "RunConfig": "config:RunConfig",
+    "Runs": "runs.runs:Runs",
+    "answer_logits": "models.shared_prefix:answer_logits",
+    "discovery": "discovery",
+    "evaluate": "training.evaluation:evaluate_model",
+    "frequency_ablation": "measures.frequency_ablation:measure",
+    "key_frequencies": "measures.key_frequencies:of_checkpoint",
+    "load_run": "runs.run:Run",
+    "measures": "measures",
+    "models": "models",
+    "plot": "plotting:plot",
+    "preset": "presets:preset",
+    "report": "report:write_report",
+    "tasks": "tasks",
+    "train": "training.trainer:train",
+}
+
+__all__ = [
+    "Checkpoint",
+    "NotApplicable",
+    "Result",
+    "Run",
+    "RunConfig",
+    "Runs",
+    "answer_logits",
+    "discovery",
+    "evaluate",
+    "frequency_ablation",
+    "key_frequencies",
+    "load_run",
+    "measures",
+    "models",
+    "plot",
+    "preset",
+    "report",
+    "tasks",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"mechgrok has no {name!r}; it has {sorted(_HOME)}")
+    module, _, member = _HOME[name].partition(":")
+    found = importlib.import_module(f"mechgrok.{module}")
+    return getattr(found, member) if member else found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,103 @@
+"""Figures as files: html always, png and pdf where a browser is found.
+
+The html files of a directory share one plotly.min.js beside them, so they open offline.
+"""
+
+import os
+import shutil
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mechgrok.runs.storage import write_bytes, write_text
+
+PICTURES: Final = ("png", "pdf")
+SCALE: Final = 2
+"""Pixels of a png per unit of the figure."""
+WIDTH: Final = 1000
+NAMES: Final = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "microsoft-edge",
+    "msedge",
+    "brave-browser",
+)
+"""Executables that kaleido can drive."""
+HINT: Final = (
+    "pictures: `pip install kaleido` and a browser (chromium, or BROWSER_PATH) add png and pdf"
+)
+
+
+def save_figure(figure: go.Figure, stem: str | Path) -> list[Path]:
+    """Write `stem`.html and, where possible, `stem`.png and `stem`.pdf; returns what was written.
+
+    Without a browser or kaleido, one line per process says how to get them.
+    """
+    stem = Path(stem)
+    written = [_write_html(figure, stem)]
+    path = browser()
+    if path is None or not has_kaleido():
+        _say(HINT)
+        return written
+    try:
+        for kind in PICTURES:
+            picture = stem.with_name(f"{stem.name}.{kind}")
+            write_bytes(picture, render(figure, kind, path))
+            written.append(picture)
+    except Exception as error:  # a browser fails in many ways, and the html is complete without it
+        _say(f"pictures: {path} could not draw ({type(error).__name__}: {error}); html is written")
+    return written
+
+
+def browser() -> str | None:
+    """Path of a browser that can draw pictures: BROWSER_PATH, or the first one found."""
+    given = os.environ.get("BROWSER_PATH")
+    if given:
+        return given if os.access(given, os.X_OK) else None
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def has_kaleido() -> bool:
+    """Whether kaleido, which drives the browser, is installed."""
+    return find_spec("kaleido") is not None
+
+
+def render(figure: go.Figure, kind: str, path: str) -> bytes:
+    """A picture of a figure, drawn without the network."""
+    import kaleido  # an extra: `pip install mechgrok[static]`
+
+    size: dict[str, Any] = {"width": figure.layout.width or WIDTH, "height": figure.layout.height}
+    options = {"format": kind, "scale": SCALE, **{k: v for k, v in size.items() if v}}
+    # kaleido's page would load MathJax from a CDN
+    return kaleido.calc_fig_sync(
+        _still(figure), opts=options, kopts={"mathjax": False, "path": path}
+    )
+
+
+def _still(figure: go.Figure) -> go.Figure:
+    """Without buttons, which a picture cannot press."""
+    copy = go.Figure(figure)
+    copy.layout.updatemenus = ()
+    return copy
+
+
+def _write_html(figure: go.Figure, stem: Path) -> Path:
+    library = stem.parent / "plotly.min.js"
+    script = get_plotlyjs().encode()
+    if not library.exists() or library.stat().st_size != len(script):  # absent, or another version
+        write_bytes(library, script)
+    path = stem.with_name(f"{stem.name}.html")
+    write_text(path, figure.to_html(include_plotlyjs="directory", config={"displaylogo": False}))
+    return path
+
+
+@lru_cache
+def _say(line: str) -> None:
+    print(line)

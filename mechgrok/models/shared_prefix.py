@@ -1,0 +1,208 @@
+"""Exact answer logits of a HookedTransformer, computing every distinct thing once.
+
+On small tasks most of a hooked forward is repetition, or is thrown away. Here keys and values are
+computed once per distinct row (`prefix_plan.py`), and the last layer's queries, MLP and unembedding
+only where an answer is read. The parameters are the model's own, so gradients reach them as in the
+hooked forward; only the order of summation differs. Where the last block has no normalisation its
+matrices are multiplied together first (W_O W_in, W_O W_U, W_out W_U): the same algebra, fewer
+operations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any, Final
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+from mechgrok.models.hooked import has_hooks
+from mechgrok.models.prefix_plan import Group, Plan, Source, plan_for
+from mechgrok.models.transformer import Transformer, check_tokens
+
+VARIABLE: Final = frozenset(
+    [
+        *("d_model", "d_head", "n_layers", "n_ctx", "n_heads", "d_mlp", "d_vocab", "d_vocab_out"),
+        *("act_fn", "eps", "attn_only", "normalization_type", "dtype", "device", "n_devices"),
+        *("use_attn_scale", "attn_scale", "scale_attn_by_inverse_layer_idx"),
+        *("use_attn_result", "use_split_qkv_input", "use_attn_in", "use_hook_mlp_in"),
+        *("seed", "init_mode", "init_weights", "initializer_range", "n_params", "model_name"),
+        "default_prepend_bos",
+    ]
+)
+"""Settings followed at any value; every other one must have TransformerLens's default."""
+
+NORMALISATIONS: Final = (None, "LN", "LNPre", "RMS", "RMSPre")
+DTYPES: Final = (torch.float32, torch.float64)
+
+
+def answer_logits(
+    model: HookedTransformer,
+    tokens: Int[Tensor, "batch pos"],
+    positions: int | Sequence[int] = -1,
+) -> Float[Tensor, "batch d_vocab_out"] | Float[Tensor, "batch positions d_vocab_out"]:
+    """Logits at the answer positions, equal to `model(tokens)[:, positions]`.
+
+    An int gives [batch, d_vocab_out], a sequence [batch, positions, d_vocab_out]. With a hook
+    attached, or a setting that is not covered (`refusal` names it), it is the hooked forward.
+
+    Raises ValueError for token ids or positions that do not exist.
+    """
+    check_tokens(model.cfg, tokens)
+    wanted = _positions(positions, tokens.shape[1])
+    if has_hooks(model) or refusal(model) is not None:
+        logits = model(tokens)[:, list(wanted)]
+    else:
+        logits = _logits(model, plan_for(tokens, wanted, model.cfg.n_layers, model.cfg.d_vocab))
+    return logits[:, 0] if isinstance(positions, int) else logits
+
+
+def refusal(model: HookedTransformer) -> str | None:
+    """The setting for which the hooked forward is used instead; None when the fast one is exact."""
+    if type(model) not in (HookedTransformer, Transformer):
+        return f"model class {type(model).__name__}"
+    for name, default in _defaults():
+        if getattr(model.cfg, name) != default:
+            return f"{name} = {getattr(model.cfg, name)!r}"
+    if model.cfg.normalization_type not in NORMALISATIONS:
+        return f"normalization_type = {model.cfg.normalization_type!r}"
+    if model.cfg.dtype not in DTYPES or model.embed.W_E.dtype != model.cfg.dtype:
+        return f"dtype = {model.cfg.dtype}, weights {model.embed.W_E.dtype}"
+    if model.cfg.is_layer_norm_activation():
+        return f"act_fn = {model.cfg.act_fn!r}"
+    return None
+
+
+@lru_cache(maxsize=1)
+def _defaults() -> list[tuple[str, Any]]:
+    reference = HookedTransformerConfig(
+        n_layers=1, d_model=1, n_ctx=1, d_head=1, n_heads=1, d_vocab=1, act_fn="relu", device="cpu"
+    )
+    names = [f.name for f in fields(reference) if f.name not in VARIABLE]
+    return [(name, getattr(reference, name)) for name in names]
+
+
+def _positions(positions: int | Sequence[int], n_ctx: int) -> tuple[int, ...]:
+    given = (positions,) if isinstance(positions, int) else tuple(positions)
+    if not given or any(not -n_ctx <= p < n_ctx for p in given):
+        raise ValueError(f"answer positions {list(given)}; expected some of {-n_ctx}..{n_ctx - 1}")
+    return tuple(p % n_ctx for p in given)
+
+
+def _logits(model: HookedTransformer, plan: Plan) -> Float[Tensor, "batch positions d_vocab_out"]:
+    embedded = model.embed.W_E.index_select(0, plan.tokens)
+    x = embedded + model.pos_embed.W_pos.index_select(0, plan.positions)
+    for block, groups in zip(list(model.blocks)[:-1], plan.layers[:-1], strict=True):
+        mixed = _mixed(block.attn, block.ln1(x), groups)
+        leaving = [_leave(block, _take(x, g.query), z) for g, z in zip(groups, mixed, strict=True)]
+        x = torch.cat(leaving)
+    block, groups = model.blocks[-1], plan.layers[-1]
+    mixed = _mixed(block.attn, block.ln1(x), groups)
+    answers = [_answer(model, _take(x, g.query), z) for g, z in zip(groups, mixed, strict=True)]
+    spread = [
+        logits if index is None else logits.index_select(0, index)
+        for logits, index in zip(answers, plan.answers, strict=True)
+    ]
+    return torch.stack(spread, dim=1)
+
+
+def _take(x: Float[Tensor, "R *width"], source: Source) -> Float[Tensor, "M *width"]:
+    """The row each leaving row reads; a single row is left to broadcast."""
+    rows = x[source.rows]
+    if source.index is None or source.size == 1:
+        return rows
+    return rows.index_select(0, source.index)
+
+
+def _mixed(
+    attn: Any, x: Float[Tensor, "R d_model"], groups: Sequence[Group]
+) -> list[Float[Tensor, "M heads_d_head"]]:
+    """z of every leaving row, heads side by side: values mixed by attention."""
+    k, v = _heads(x, attn.W_K, attn.b_K), _heads(x, attn.W_V, attn.b_V)
+    return [_mix(attn, x, k, v, group) for group in groups]
+
+
+def _mix(
+    attn: Any,
+    x: Float[Tensor, "R d_model"],
+    k: Float[Tensor, "R heads d_head"],
+    v: Float[Tensor, "R heads d_head"],
+    group: Group,
+) -> Float[Tensor, "M heads_d_head"]:
+    q = _heads(x[group.query.rows], attn.W_Q, attn.b_Q) / attn.attn_scale
+    parts = zip(group.keys, group.pairs, strict=True)
+    columns = [_scores(q, k[key.rows], group.query, key, pair) for key, pair in parts]
+    pattern = torch.stack(torch.broadcast_tensors(*columns)).softmax(dim=0)
+    z = sum(p[:, :, None] * _take(v, key) for p, key in zip(pattern, group.keys, strict=True))
+    assert isinstance(z, Tensor)
+    return z.flatten(1)
+
+
+def _scores(
+    q: Float[Tensor, "Q heads d_head"],
+    k: Float[Tensor, "K heads d_head"],
+    query: Source,
+    key: Source,
+    pair: Int[Tensor, " M"] | None,
+) -> Float[Tensor, "M heads"]:
+    """Attention scores of the leaving rows on one position: the cheapest of three exact ways."""
+    if query.rows == key.rows:
+        own = (q * k).sum(-1)
+        return own if query.index is None or query.size == 1 else own.index_select(0, query.index)
+    if pair is not None:
+        table = torch.einsum("qhd,khd->qkh", q, k)
+        return table.flatten(0, 1).index_select(0, pair)
+    every_q = q if query.index is None else q.index_select(0, query.index)
+    every_k = k if key.index is None else k.index_select(0, key.index)
+    return (every_q * every_k).sum(-1)
+
+
+def _heads(
+    x: Float[Tensor, "R d_model"],
+    W: Float[Tensor, "heads d_model d_head"],
+    b: Float[Tensor, "heads d_head"],
+) -> Float[Tensor, "R heads d_head"]:
+    flat = torch.addmm(
+        b.flatten(), x, rearrange(W, "heads d_model d_head -> d_model (heads d_head)")
+    )
+    return flat.unflatten(1, b.shape)
+
+
+def _leave(
+    block: Any, x: Float[Tensor, "#M d_model"], z: Float[Tensor, "M heads_d_head"]
+) -> Float[Tensor, "M d_model"]:
+    """The residual stream leaving a block."""
+    mid = x + torch.addmm(block.attn.b_O, z, block.attn.W_O.flatten(0, 1))
+    if block.cfg.attn_only:
+        return mid
+    mlp = block.mlp
+    post = mlp.act_fn(torch.addmm(mlp.b_in, block.ln2(mid), mlp.W_in))
+    return mid + torch.addmm(mlp.b_out, post, mlp.W_out)
+
+
+def _answer(
+    model: HookedTransformer,
+    x: Float[Tensor, "#M d_model"],
+    z: Float[Tensor, "M heads_d_head"],
+) -> Float[Tensor, "M d_vocab_out"]:
+    """Logits from the last block's input and mixed values at the answer position."""
+    block: Any = model.blocks[-1]
+    W_U, b_U = model.unembed.W_U, model.unembed.b_U
+    if model.cfg.normalization_type is not None:
+        return torch.addmm(b_U, model.ln_final(_leave(block, x, z)), W_U)
+    if block.cfg.attn_only:
+        return torch.addmm(b_U, _leave(block, x, z), W_U)
+    W_O, mlp = block.attn.W_O.flatten(0, 1), block.mlp
+    bias = mlp.b_out @ W_U + b_U
+    if len(x) == 1:  # one answer token: x adds the same to every row, so W_O folds into its readers
+        x = x + block.attn.b_O
+        post = mlp.act_fn(torch.addmm(x @ mlp.W_in + mlp.b_in, z, W_O @ mlp.W_in))
+        direct = torch.addmm(x @ W_U + bias, z, W_O @ W_U)
+    else:
+        mid = x + torch.addmm(block.attn.b_O, z, W_O)
+        post = mlp.act_fn(torch.addmm(mlp.b_in, mid, mlp.W_in))
+        direct = torch.addmm(bias, mid, W_U)
+    return torch.addmm(direct, post, mlp.W_out @ W_U)

@@ -1,0 +1,172 @@
+"""The whole run on one page that works offline, and the short table for the terminal."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float
+from tqdm import tqdm
+
+from mechgrok import _page, _summary, discovery
+from mechgrok.options import to_dict
+from mechgrok.plots import attention
+from mechgrok.runs.result import Result
+from mechgrok.runs.run import Run
+from mechgrok.runs.storage import RunError, write_text
+
+EVERY: Final = (
+    "losses",
+    "weight_norm",
+    "spectra",
+    "gini",
+    "key_frequencies",
+    "restricted_loss",
+    "excluded_loss",
+)
+"""Measures of every checkpoint."""
+LAST: Final = ("neuron_clusters", "logit_cosines", "mean_attention", "frequency_ablation")
+"""Measures of the last checkpoint."""
+OF_RUN: Final = ("times", "phases")
+"""Measures of the run."""
+FIGURES: Final = (
+    "grokking_curve",
+    "progress_measures",
+    "spectra",
+    "neuron_clusters",
+    "frequency_ablation",
+    "mean_attention",
+)
+"""Figures of the report, in order."""
+CHUNK: Final = 8
+"""Checkpoints measured before their results are written."""
+EXAMPLES: Final = 6
+"""Rows whose attention is shown."""
+LINE_EVERY: Final = 15.0
+"""Seconds between plain lines when there is no terminal."""
+
+
+def write_report(run: Run, progress: bool = True) -> Path:
+    """Measure what is missing and write `report.html` into the run directory; returns its path.
+
+    Raises RunError for a run without a checkpoint or an evaluation.
+    """
+    analyse(run, progress)
+    views, bundles = _attention(run)
+    drawn = [_page.figure(discovery.load("plots", name)(run), name) for name in FIGURES]
+    title = f"{run.name}: {run.config.preset}, seed {run.seed}"
+    sections = [
+        f"<h1>{_page.escape(title)}</h1>",
+        _page.paragraph(f"mechgrok report, {run.steps[-1]:,} steps, n = 1 run", "facts"),
+        _page.card(_page.paragraph(_summary.paragraph(run), "lead"), _page.pairs(_summary.rows(run))),
+        _page.section("Settings", _page.card(*_settings(run))),
+        _page.section("Figures", *drawn),
+        _page.section("Attention patterns", _page.card(views)),
+        _page.section("Measures of the last checkpoint", _page.card(_page.measures(_results(run)))),
+    ]
+    path = run.path / "report.html"
+    write_text(path, _page.page(title, sections, [_page.plotly_bundle(), *bundles]))
+    return path
+
+
+def analyse(run: Run, progress: bool = True) -> None:
+    """Save every measure the report and its figures read; what is saved already is kept."""
+    if not run.steps or not run.evaluations():
+        command = f"mechgrok train --preset {run.config.preset} --run {run.path}"
+        raise RunError(f"{run.path} has no checkpoint or evaluation to report; run: {command}")
+    restricted: dict[int, float] = {}
+    for steps in _chunks(run.steps, progress):
+        for result in run.measure_steps(EVERY, steps)["restricted_loss"]:
+            if isinstance(result.headline, float) and result.step is not None:
+                restricted[result.step] = result.headline
+    run.measure_steps(LAST, run.steps[-1:])
+    run.measure_steps(["times"])
+    positive = {step: loss for step, loss in restricted.items() if loss > 0}
+    run.measure_steps(["phases"], restricted=positive or None)
+
+
+def summary_table(run: Run) -> str:
+    """The run in a few lines for a terminal; `analyse` must have run.
+
+    Raises RunError with the command to run when a result is missing.
+    """
+    report = run.path / "report.html"
+    lines = [*_summary.rows(run), ("report", str(report) if report.exists() else "not written")]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def _chunks(steps: Sequence[int], progress: bool) -> Iterator[Sequence[int]]:
+    """Steps in chunks, with a bar on a terminal and plain lines elsewhere."""
+    terminal = progress and sys.stderr.isatty()
+    last = time.monotonic()
+    with tqdm(total=len(steps), unit="checkpoint", desc="measure", disable=not terminal) as bar:
+        for start in range(0, len(steps), CHUNK):
+            chunk = steps[start : start + CHUNK]
+            yield chunk
+            bar.update(len(chunk))
+            if progress and not terminal and time.monotonic() - last >= LINE_EVERY:
+                last = time.monotonic()
+                print(f"measured {start + len(chunk)} of {len(steps)} checkpoints", flush=True)
+
+
+def _results(run: Run) -> list[Result]:
+    return [run.result(name) for name in (*OF_RUN, *EVERY, *LAST)]
+
+
+def _settings(run: Run) -> list[str]:
+    provenance = yaml.safe_dump({**run.provenance, "status": run.status}, sort_keys=False)
+    return [
+        _page.folded("config", yaml.safe_dump(to_dict(run.config), sort_keys=False)),
+        _page.folded("provenance: versions, commit, machine, threads, device", provenance),
+    ]
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Attention of a few rows."""
+
+    titles: list[str]
+    tokens: list[list[str]]
+    patterns: Float[np.ndarray, "rows layers heads queries sources"]
+
+
+def _attention(run: Run) -> tuple[str, list[str]]:
+    """Views of a few test rows at the last checkpoint, and the script they need."""
+    found = _examples(run[-1])
+    if found is None:
+        return _page.paragraph("Does not apply: the model has no attention patterns.", "absent"), []
+    view = attention.plot(found.tokens, found.patterns, found.titles)
+    note = (
+        "Rows of the test split at the last checkpoint. Rows of a map attend to its columns; point at "
+        "a head to see it in full size. The last position is where the answer is read."
+    )
+    return _page.paragraph(note) + f'<div class="views">{view.body}</div>', [attention.bundle()]
+
+
+def _examples(checkpoint: Any) -> _Examples | None:
+    """Evenly spaced rows of the test split; None for a model without attention patterns."""
+    model, task = checkpoint.model, checkpoint.task
+    names = [name for name in model.hook_dict if name.endswith("attn.hook_pattern")]
+    if not names:
+        return None
+    test = task.splits["test"].sort().values
+    rows = test[torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(
+            task.tokens[rows].to(checkpoint.config.device), names_filter=names
+        )
+    patterns = torch.stack([cache[name] for name in names], dim=1)
+    answers = checkpoint.answer_logits[rows, 0].argmax(dim=-1).tolist()
+    words = [[task.vocabulary[token] for token in row] for row in task.tokens[rows].tolist()]
+    rights = task.labels[rows, 0].tolist()
+    titles = [
+        f"{' '.join(row)}   answer {task.vocabulary[given]}, right {task.vocabulary[right]}"
+        for row, given, right in zip(words, answers, rights, strict=True)
+    ]
+    return _Examples(titles, words, patterns.double().cpu().numpy())

@@ -1,0 +1,45 @@
+"""Every file of a run directory, and who writes it."""
+
+from pathlib import Path
+from typing import Final
+
+FORMAT: Final = 1
+"""Version of the layout; a newer one is refused."""
+
+FILES: Final = {
+    "config.yaml": "resolved settings; the trainer, once",
+    "provenance.json": "layout version, package versions, commit, machine, threads; the trainer",
+    "status.json": "running, finished, interrupted or diverged, with step and reason; the trainer",
+    "metrics.jsonl": "one line per evaluation; the trainer",
+    "checkpoints/step_XXXXXXXX.safetensors": "weights, raw and EMA where used; the trainer",
+    "latest": "file name of the newest checkpoint a run can resume from; the trainer",
+    "state/step_XXXXXXXX.safetensors": "moments, generators, stop and schedule rules; the trainer",
+    "fingerprints/": "recorders that keep more than metrics; training.recorders",
+    "analysis/<measure>.json": "values and definitions of a measure; run.measure",
+    "analysis/<measure>.npz": "its arrays; run.measure",
+    "figures/": "figures as html, and png where a browser is found; mechgrok plot",
+    "report.html": "the whole run on one page; mechgrok report",
+    ".lock": "held by the process that trains",
+}
+"""One line per file."""
+
+
+def checkpoint(directory: Path, step: int) -> Path:
+    """Weights after `step` updates."""
+    return directory / "checkpoints" / f"step_{step:08d}.safetensors"
+
+
+def state(directory: Path, step: int) -> Path:
+    """What training needs beside the weights to go on from `step`."""
+    return directory / "state" / f"step_{step:08d}.safetensors"
+
+
+def steps(directory: Path, kind: str) -> list[int]:
+    """Steps that have a file in `checkpoints` or `state`, in order."""
+    names = (directory / kind).glob("step_????????.safetensors")
+    return sorted(int(path.stem.removeprefix("step_")) for path in names)
+
+
+def analysis(directory: Path, measure: str) -> Path:
+    """Values of a measure; its arrays stand beside it as .npz. Dots of a path become dashes."""
+    return directory / "analysis" / f"{measure.replace('.', '-')}.json"

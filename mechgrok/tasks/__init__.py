@@ -1,0 +1,1 @@
+"""What models learn. One file per task, each with a class `Task`; the file name is the name."""

@@ -1,0 +1,109 @@
+"""The contract of a task: rows of tokens, where answers are read, and which rows are trained on."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+IGNORE = -100
+"""Label of an answer position that a row does not use; torch's own ignore index."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Everything a task gives a trainer and an analysis. Concrete tasks only add how it is made."""
+
+    vocabulary: tuple[str, ...]
+    """Token names; the index is the id."""
+    tokens: Int[Tensor, "rows n_ctx"]
+    """Every row of the task."""
+    answer_positions: Int[Tensor, "rows n_answers"]
+    """Positions whose logits are read."""
+    labels: Int[Tensor, "rows n_answers"]
+    """Right answers; IGNORE where a row has fewer answers than others."""
+    splits: Mapping[str, Int[Tensor, " _"]]
+    """Row indices by name; at least train and test; splits may overlap (probe sets)."""
+    d_vocab_out: int
+    """Number of output classes."""
+    tags: Mapping[str, Shaped[Tensor, " rows"]] = field(default_factory=dict)
+    """Per-row facts, such as whether the swapped twin is in training."""
+
+    def __post_init__(self) -> None:
+        """Refuse rows that no model could be trained on."""
+        check_tokens(self.tokens, len(self.vocabulary))
+        wrong = (self.labels != IGNORE) & ((self.labels < 0) | (self.labels >= self.d_vocab_out))
+        if wrong.any():
+            raise ValueError(
+                f"label {int(self.labels[wrong][0])} is outside the {self.d_vocab_out} classes"
+            )
+        for name in ("train", "test"):
+            if name not in self.splits or len(self.splits[name]) == 0:
+                raise ValueError(f"the {name} split is empty; have {sorted(self.splits)}")
+
+    @property
+    def d_vocab(self) -> int:
+        """Number of input tokens."""
+        return len(self.vocabulary)
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens per row."""
+        return self.tokens.shape[1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The answer positions when all rows share them.
+
+        Raises ValueError when they differ from row to row.
+        """
+        first = self.answer_positions[0]
+        if not bool((self.answer_positions == first).all()):
+            raise ValueError("answer positions differ between rows; read answer_positions instead")
+        return tuple(first.tolist())
+
+    @property
+    def sha256(self) -> str:
+        """Digest of tokens, labels and answer positions."""
+        digest = hashlib.sha256()
+        for tensor in (self.tokens, self.labels, self.answer_positions):
+            digest.update(tensor.contiguous().to(torch.int64).numpy().tobytes())
+        return digest.hexdigest()
+
+    def mask(self, split: str) -> Bool[Tensor, " rows"]:
+        """Whether each row is in a split."""
+        found = torch.zeros(len(self.tokens), dtype=torch.bool)
+        found[self.splits[split]] = True
+        return found
+
+    def to_dataset(self) -> "DatasetDict":
+        """The splits as a `datasets.DatasetDict`: tokens, answer_positions, labels and the tags."""
+        from datasets import Dataset, DatasetDict
+
+        return DatasetDict(
+            {name: Dataset.from_dict(self._columns(rows)) for name, rows in self.splits.items()}
+        )
+
+    def _columns(self, rows: Int[Tensor, " _"]) -> dict[str, Any]:
+        return {name: column[rows].tolist() for name, column in self._tensors()}
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        yield "tokens", self.tokens
+        yield "answer_positions", self.answer_positions
+        yield "labels", self.labels
+        yield from self.tags.items()
+
+
+def check_tokens(tokens: Int[Tensor, "rows n_ctx"], d_vocab: int) -> None:
+    """Raise ValueError when a token id is not one of 0..d_vocab-1."""
+    if tokens.numel() == 0:
+        raise ValueError("no rows; the task is empty")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= d_vocab:
+        raise ValueError(f"token ids reach from {low} to {high}; expected 0..{d_vocab - 1}")

@@ -1,0 +1,253 @@
+"""The one training loop: plain PyTorch, resumable to the bit.
+
+Order at start:
+1. the run's own directory, when it is there;
+2. otherwise `init_from`: the weights only, strictly;
+3. otherwise from scratch.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechgrok import discovery
+from mechgrok.config import ConfigError, RunConfig
+from mechgrok.options import override
+from mechgrok.presets import preset, with_seed
+from mechgrok.runs import layout
+from mechgrok.runs.checkpoint import build_model, load_weights, read_weights
+from mechgrok.runs.run import Run, write_config
+from mechgrok.runs.storage import lock, write_json
+from mechgrok.training import losses, optimizers, recorders
+from mechgrok.training.evaluation import evaluate_splits
+from mechgrok.training.guards import interruptible, refuse_existing, refuse_other, use_threads
+from mechgrok.training.metrics import MetricsLog
+from mechgrok.training.progress import Display
+from mechgrok.training.provenance import provenance
+from mechgrok.training.schedule import checkpoint_rule
+from mechgrok.training.state import Batches, State, resume_step
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss was no longer finite; the last good checkpoint is kept."""
+
+
+def train(
+    config: RunConfig | str,
+    *,
+    seed: int | None = None,
+    run: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train a config or preset into a run directory, resuming what is there; returns the run.
+
+    `run` defaults to `results/<preset>__seed<N>`; `overrides` are dotted fields. Ctrl-C saves and
+    returns the unfinished run.
+
+    Raises ConfigError for settings that cannot work, RunError for a directory that cannot be used
+    (another config, another process, damaged, newer, or existing with `resume=False`), and
+    TrainingDiverged when the loss is not finite. None of them harms an existing run.
+    """
+    resolved = resolve(config, seed, overrides)
+    directory = Path(run) if run is not None else default_directory(resolved)
+    refuse_existing(directory, resume)
+    refuse_other(directory, resolved)
+    use_threads(resolved)
+    trainer = _Trainer(resolved, directory)  # every setting is checked before a file is written
+    with lock(directory):
+        refuse_other(directory, resolved)
+        trainer.start()
+        with trainer.display(progress):
+            trainer.loop()
+    return Run(directory)
+
+
+def resolve(
+    config: RunConfig | str, seed: int | None = None, overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """A preset's name or a config, with its seed and dotted fields replaced."""
+    found = preset(config) if isinstance(config, str) else config
+    found = found if seed is None else with_seed(found, seed)
+    return override(found, overrides) if overrides else found
+
+
+def default_directory(config: RunConfig) -> Path:
+    """`results/<preset>__seed<N>`."""
+    return Path("results") / f"{config.preset}__seed{config.seeds.base}"
+
+
+class _Trainer:
+    """One process working on one run directory."""
+
+    def __init__(self, config: RunConfig, directory: Path) -> None:
+        self.config, self.directory = config, directory
+        self.checkpoint_due = checkpoint_rule(config.schedule.checkpoints)
+        if config.schedule.evaluate_every < 1 or config.stop.max_steps < 0:
+            raise ConfigError(
+                "schedule.evaluate_every must be at least 1, stop.max_steps at least 0"
+            )
+        self.task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
+        self.loss = losses.make(config.loss)
+        self.state = self._fresh_state()
+        self.log = MetricsLog(directory / "metrics.jsonl")
+        self.shown = Display(config.stop.max_steps, enabled=False)
+        self.full_batch: losses.Batch | None = None
+
+    def _fresh_state(self) -> State:
+        config = self.config
+        model = build_model(config, self.task)
+        if config.init_from is not None:
+            load_weights(model, read_weights(config.init_from))
+        trained = [p for p in model.parameters() if p.requires_grad]
+        state = State(
+            config=config,
+            model=model,
+            optimizer=optimizers.make(trained, config.optim),
+            batches=Batches(self.task.splits["train"], config.optim.batch_size, config.seeds.batch),
+            noise=torch.Generator(config.device).manual_seed(config.seeds.noise),
+            recorders=recorders.make(config.record.recorders, self.directory, config, self.task),
+        )
+        if config.optim.ema is not None:
+            state.ema = {name: p.detach().clone() for name, p in model.named_parameters()}
+        return state
+
+    def start(self) -> None:
+        """Go on where the directory stands, or lay it out."""
+        resumed = resume_step(self.directory)
+        facts = {
+            "rows_per_step": self.state.batches.size,
+            "full_batch": self.state.batches.full,
+            "task_sha256": self.task.sha256,
+        }
+        if resumed is None:
+            self.log.clear()
+            write_json(self.directory / "provenance.json", provenance(self.config, facts))
+        else:
+            self.state.restore(self.directory, resumed)
+            self.log.cut(resumed, self.config.schedule.evaluate_every)
+            self._note_threads()
+        write_config(self.directory / "config.yaml", self.config)
+        self.resumed = resumed
+
+    def _note_threads(self) -> None:
+        path = self.directory / "provenance.json"
+        written = Run(self.directory).provenance
+        threads = torch.get_num_threads()
+        if written["threads"] != threads:
+            warning = f"resumed at step {self.state.step} with {threads} threads"
+            warning += f", started with {written['threads']}: no longer equal to the bit"
+            print(f"warning: {warning}")
+            warnings = [*written.get("warnings", []), warning]
+            write_json(path, {**written, "warnings": warnings})
+
+    def display(self, enabled: bool) -> Display:
+        """The progress bar, or plain lines."""
+        self.shown = Display(self.config.stop.max_steps, enabled, start=self.state.step)
+        return self.shown
+
+    def loop(self) -> None:
+        """Evaluate, keep, stop or step, until the stop rule or Ctrl-C."""
+        state = self.state
+        self._status("running")
+        with interruptible() as interrupted:
+            while True:
+                if state.step != self.resumed:
+                    self._look()
+                reason = state.progress.stop_reason(state.step, self.config.stop)
+                if reason or interrupted.is_set():
+                    return self._finish(reason)
+                self._step()
+
+    def _look(self) -> None:
+        state = self.state
+        if state.step % self.config.schedule.evaluate_every == 0:
+            metrics = self._evaluate()
+            if not all(math.isfinite(value) for value in metrics.values()):
+                self._diverged(f"metrics {metrics}")
+            for recorder in state.recorders.values():
+                metrics |= recorder.observe(state.step, state.model)
+            self.log.append(metrics)
+            state.progress = state.progress.after(metrics, self.config.schedule.evaluate_every)
+            self.shown.show(metrics)
+        if self.checkpoint_due(state.step, state.progress.metrics):
+            self._save()
+
+    def _save(self) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.state.model.parameters()):
+            self._diverged("weights that are not finite")
+        self.state.save(self.directory)
+
+    def _evaluate(self) -> dict[str, float]:
+        with self._averaged():
+            metrics = evaluate_splits(self.state.model, self.task, self.loss, self.config.device)
+        lr = optimizers.learning_rate(self.config.optim, self.state.step)
+        return {"step": self.state.step, **metrics, "lr": lr, "seconds": self.shown.seconds}
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the model's place, where an average is kept."""
+        if not self.state.ema:
+            yield
+            return
+        raw = {name: p.detach().clone() for name, p in self.state.model.named_parameters()}
+        load_weights(self.state.model, self.state.ema)
+        try:
+            yield
+        finally:
+            load_weights(self.state.model, raw)
+
+    def _step(self) -> None:
+        state, config = self.state, self.config
+        rate = optimizers.learning_rate(config.optim, state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.zero_grad()
+        loss, _ = self.loss(state.model, self._batch(), state.noise)
+        if not math.isfinite(float(loss.detach())):
+            self._diverged(f"loss {float(loss.detach())}")
+        loss.backward()
+        state.optimizer.step()
+        if config.optim.ema is not None:
+            for name, parameter in state.model.named_parameters():
+                state.ema[name].lerp_(parameter.detach(), 1 - config.optim.ema)
+        state.step += 1
+        self.shown.advance()
+
+    def _batch(self) -> losses.Batch:
+        """The next rows; a full batch is gathered once, so that its plan is made once."""
+        rows = self.state.batches.next()
+        if not self.state.batches.full:
+            return losses.Batch.of(self.task, rows, self.config.device)
+        if self.full_batch is None:
+            self.full_batch = losses.Batch.of(self.task, rows, self.config.device)
+        return self.full_batch
+
+    def _finish(self, reason: str | None) -> None:
+        state = self.state
+        if state.step != self.resumed and state.step not in layout.steps(self.directory, "state"):
+            self._save()
+        if state.step % self.config.schedule.evaluate_every:
+            self.log.append(self._evaluate())  # off the grid: shown, but cut again on resume
+        self._status("finished" if reason else "interrupted", reason or "Ctrl-C")
+
+    def _diverged(self, what: str) -> None:
+        kept = layout.steps(self.directory, "checkpoints")
+        reason = f"{what} at step {self.state.step}"
+        self._status("diverged", reason)
+        raise TrainingDiverged(
+            f"{reason}; {self.directory} keeps {len(kept)} checkpoints, the last at step "
+            f"{kept[-1] if kept else 'none'}. Try a smaller optim.lr, or loss.dtype float64"
+        )
+
+    def _status(self, state: str, reason: str = "") -> None:
+        found = {"state": state, "step": self.state.step, "reason": reason}
+        found |= {"reached": dict(self.state.progress.reached)}
+        # of this process: what the seconds per step are taken from
+        found |= {"seconds": self.shown.seconds, "steps": self.state.step - (self.resumed or 0)}
+        write_json(self.directory / "status.json", found)

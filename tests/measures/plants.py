@@ -1,0 +1,186 @@
+"""Bugs by name, each for one measure, and how to plant one.
+
+A plant replaces a piece of one function's source; its code object is swapped, so that every module
+that imported the function runs the planted version.
+"""
+
+import importlib
+import inspect
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A bug: in `function` of `module`, `old` becomes `new`."""
+
+    measure: str
+    module: str
+    function: str
+    old: str
+    new: str
+
+
+PLANTS = {
+    "sine before cosine": Plant(
+        "spectra", "maths.fourier", "fourier_basis", "% 2 == 0)", "% 2 == 1)"
+    ),
+    "last frequency missing": Plant(
+        "spectra",
+        "maths.fourier",
+        "frequency_power",
+        "component_power)[1:]",
+        "component_power)[1:-1]",
+    ),
+    "constant left out of the total": Plant(
+        "spectra", "maths.fourier", "power_shares", "/ power.sum()", "/ power[1:].sum()"
+    ),
+    "gini ranks off by one": Plant("gini", "maths.statistics", "gini", "- n - 1)", "- n)"),
+    "gini unsorted": Plant("gini", "maths.statistics", "gini", ".sort().values", ""),
+    "cosines not centred": Plant(
+        "logit_cosines",
+        "measures.logit_cosines",
+        "logit_cosines",
+        "logits - logits.mean(dim=1, keepdim=True)",
+        "logits",
+    ),
+    "norm of the alternating cosine": Plant(
+        "logit_cosines", "maths.fourier", "cosine_coefficients", "p**1.5", "(p**3 / 2) ** 0.5"
+    ),
+    "diagonal of a - b": Plant(
+        "logit_cosines",
+        "maths.fourier",
+        "sum_index",
+        "element[:, None] + element",
+        "element[:, None] - element",
+    ),
+    "keys not centred": Plant(
+        "key_frequencies",
+        "measures.key_frequencies",
+        "key_frequencies",
+        "(logits - logits.mean(dim=1, keepdim=True))",
+        "logits",
+    ),
+    "keys without clusters": Plant(
+        "key_frequencies",
+        "measures.key_frequencies",
+        "_is_key",
+        'or found.get("cluster_share", 0.0) >= MIN_CLUSTER',
+        "",
+    ),
+    "dead neurons divide by zero": Plant(
+        "neuron_clusters",
+        "measures.neuron_clusters",
+        "neuron_clusters",
+        "share = single_frequency_power(acts, p) / torch.where(dead, 1, variance)\n"
+        "    fraction, best = torch.where(dead, 0, share)",
+        "share = single_frequency_power(acts, p) / variance\n    fraction, best = share",
+    ),
+    "neurons not centred": Plant(
+        "neuron_clusters",
+        "measures.neuron_clusters",
+        "neuron_clusters",
+        "(acts - acts.mean(dim=0))",
+        "acts",
+    ),
+    "linear terms left out": Plant(
+        "neuron_clusters",
+        "measures.neuron_clusters",
+        "single_frequency_power",
+        "linear_a + linear_b",
+        "linear_b",
+    ),
+    "bias correction missing": Plant(
+        "restricted_loss",
+        "measures.restricted_loss",
+        "restricted_logits",
+        "if not bias_correction",
+        "if True",
+    ),
+    "restricted to a - b": Plant(
+        "restricted_loss",
+        "maths.fourier",
+        "sum_index",
+        "element[:, None] + element",
+        "element[:, None] - element",
+    ),
+    "keys kept instead of removed": Plant(
+        "excluded_loss",
+        "measures.excluded_loss",
+        "excluded_logits",
+        "return logits - sum",
+        "return logits * 0 + sum",
+    ),
+    "one key removes all": Plant(
+        "excluded_loss",
+        "measures.excluded_loss",
+        "excluded_loss",
+        "excluded_logits(logits, p, [k])",
+        "excluded_logits(logits, p, keys)",
+    ),
+    "excluded on all pairs": Plant(
+        "excluded_loss", "measures.excluded_loss", "excluded_loss", '"train" in rows', "False"
+    ),
+    "float32 loss": Plant(
+        "losses",
+        "measures.losses",
+        "losses",
+        "row_losses(logits.double()",
+        "row_losses(logits.float()",
+    ),
+    "split ignored": Plant("losses", "measures.losses", "_mean", "x[rows][present[rows]]", "x"),
+    "absolute values": Plant(
+        "weight_norm", "measures.weight_norm", "weight_norm", ".square()", ".abs()"
+    ),
+    "root missing": Plant(
+        "weight_change", "measures.weight_change", "_ratio", "(moved / size) ** 0.5", "moved / size"
+    ),
+    "sample deviation": Plant(
+        "mean_attention",
+        "measures.mean_attention",
+        "mean_attention",
+        "correction=0",
+        "correction=1",
+    ),
+    "controls hold keys": Plant(
+        "frequency_ablation",
+        "measures.frequency_ablation",
+        "frequency_ablation",
+        "_draw(others,",
+        "_draw(tuple(range(1, p // 2 + 1)),",
+    ),
+    "weights not restored": Plant(
+        "frequency_ablation",
+        "interventions.ablation",
+        "ablate_frequencies",
+        "weight.copy_(saved)",
+        "pass",
+    ),
+    "wrong frequencies scaled": Plant(
+        "frequency_ablation",
+        "maths.fourier",
+        "frequency_rows",
+        "check_frequencies(freqs, n)",
+        "[k % (n // 2) + 1 for k in freqs]",
+    ),
+    "one evaluation is enough": Plant(
+        "times", "measures.times", "times", "generalised, CONSECUTIVE", "generalised, 1"
+    ),
+    "delay not required": Plant("times", "measures.times", "_delayed", ">= DELAY *", ">="),
+    "peak before the fit": Plant(
+        "phases", "measures.phases", "phases", "range(fitted, len(steps))", "range(len(steps))"
+    ),
+    "knee on the raw loss": Plant("phases", "measures.phases", "_knee", "math.log(x)", "x"),
+}
+
+
+def plant(bug: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Swap the function's code for its source with the bug in it."""
+    module = importlib.import_module(f"mechgrok.{bug.module}")
+    function = inspect.unwrap(vars(module)[bug.function])
+    source = inspect.getsource(function)
+    assert source.count(bug.old) == 1, f"{bug.old!r} is not once in {bug.function}"
+    scope = dict(vars(module))
+    exec(source.replace(bug.old, bug.new), scope)
+    monkeypatch.setattr(function, "__code__", inspect.unwrap(scope[bug.function]).__code__)

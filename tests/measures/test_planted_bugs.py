@@ -1,0 +1,186 @@
+"""Every measure's check on a closed form passes, and turns red when a bug is planted in it."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from measures import closed_forms as known
+from measures.plants import PLANTS, plant
+
+from mechgrok import measures
+from mechgrok.interventions.ablation import ablate_frequencies
+from mechgrok.maths import fourier
+from mechgrok.maths.statistics import Crossing
+from mechgrok.measures.frequency_ablation import frequency_ablation
+from mechgrok.measures.phases import Phases
+
+P = 23
+ALPHA = {3: 2.0, 11: 1.0}
+
+
+def near(value: float, expected: float, tolerance: float = 1e-9) -> None:
+    """Assert that a value is finite and as expected."""
+    assert math.isfinite(value)
+    assert abs(value - expected) <= tolerance
+
+
+def check_spectra() -> None:
+    x = torch.arange(P).double()
+    wave = 2 * torch.pi / P * x
+    matrix = torch.stack([torch.cos(3 * wave), torch.cos(11 * wave), torch.ones(P)], dim=1)
+    found = measures.spectra({"W_E": matrix})["W_E"]
+    assert found.top5_freqs[:2] in {(3, 11), (11, 3)}
+    assert found.power_shares.shape == (11,)
+    near(found.top5_share, 0.5)
+    norms = dict(zip(fourier.component_names(P), found.component_norms.tolist(), strict=True))
+    near(norms["cos 3"], math.sqrt(P / 2))
+
+
+def check_gini() -> None:
+    x = torch.arange(P).double()
+    matrix = torch.cos(2 * torch.pi / P * 5 * x)[:, None]
+    near(measures.gini(matrix).components, 1 - 1 / P)
+    near(measures.gini(matrix).freqs, 1 - 1 / 11)
+
+
+def check_logit_cosines() -> None:
+    for p, alpha in ((P, ALPHA), (8, {1: 2.0, 4: 1.0})):
+        logits = known.cosine_logits(p, alpha)
+        found = measures.logit_cosines(logits + 10 * known.noise(p * p, 1), p, list(alpha))
+        near(float(found.cosines.square().sum()), 1)
+        near(found.fve_rows, 1)
+        near(found.fve_both, 1)
+
+
+def check_key_frequencies() -> None:
+    logits = known.cosine_logits(P, ALPHA) + 300 * known.noise(P * P, 1)
+    acts = torch.cat([known.pure_neurons(P, [9, 9]), torch.ones(P * P, 1)], dim=1)
+    found = measures.key_frequencies(logits, acts, p=P)
+    assert found.freqs == (3, 9, 11)
+    assert found.unique_best == (9,)
+
+
+def check_neuron_clusters() -> None:
+    acts = torch.cat([known.pure_neurons(P, [9, 11]) + 3, torch.ones(P * P, 1)], dim=1)
+    found = measures.neuron_clusters(acts, P)
+    assert found.cluster.tolist() == [9, 11, -1]
+    for fraction, expected in zip(found.fraction.tolist(), (1, 1, 0), strict=True):
+        near(fraction, expected)
+
+
+def check_restricted_loss() -> None:
+    logits = known.cosine_logits(P, ALPHA) + known.noise(P)
+    found = measures.restricted_loss(logits, P, list(ALPHA))
+    near(float(found), known.cross_entropy(logits, known.sums(P)))
+
+
+def check_excluded_loss() -> None:
+    element = torch.arange(P)
+    minus = (element[:, None] - element).flatten().double()
+    # A function of a - b is orthogonal to every sum direction, so it is all that stays.
+    stays = torch.cos(2 * torch.pi / P * 5 * minus)[:, None] * known.noise(P)
+    rows, right = {"train": torch.arange(100)}, known.sums(P)[:100]
+    logits = known.cosine_logits(P, ALPHA) + stays
+    found = measures.excluded_loss(logits, P, list(ALPHA), splits=rows)
+    near(float(found), known.cross_entropy(stays[:100], right))
+    without_11 = known.cosine_logits(P, {3: 2.0}) + stays
+    near(found.per_key[11], known.cross_entropy(without_11[:100], right))
+
+
+def check_losses() -> None:
+    logits = torch.tensor([[25.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
+    found = measures.losses(logits, torch.tensor([0, 1]), {"train": torch.tensor([0])})
+    near(found.loss["train"], 2 * math.exp(-25), 1e-14)
+    assert found.accuracy == {"train": 1.0, "all": 1.0}
+
+
+def check_weight_norm() -> None:
+    near(measures.weight_norm({"w": torch.tensor([3.0, -4.0])}).total, 25)
+
+
+def check_weight_change() -> None:
+    before, after = {"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([3.0, 6.0])}
+    found = measures.weight_change(before, after)
+    near(found.total, 0.4)
+    assert found.by_parameter == {"w": pytest.approx(0.4)}
+
+
+def check_mean_attention() -> None:
+    pattern = torch.tensor([[[[0.0, 1.0]]], [[[1.0, 0.0]]]])
+    near(float(measures.mean_attention(pattern).std.max()), 0.5)
+
+
+class Embed(torch.nn.Module):
+    """The only part of a model that the edit touches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Module()
+        self.embed.W_E = torch.nn.Parameter(known.noise(P + 1, 4))
+
+
+def check_frequency_ablation() -> None:
+    net = Embed()
+    before = net.embed.W_E.detach().clone()
+
+    def evaluate(freqs: Sequence[int], scale: float) -> tuple[float, float]:
+        with ablate_frequencies(net, freqs, P, scale):
+            norms = fourier.frequency_norms(net.embed.W_E.detach()[:P])
+        removed = {k + 1 for k, norm in enumerate(norms.tolist()) if norm < 1e-9}
+        return 0.0, 0.0 if removed & set(ALPHA) else 1.0
+
+    found = frequency_ablation(
+        evaluate,
+        fourier.power_shares(before[:P]),
+        list(ALPHA),
+        p=P,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert found.passed
+    assert torch.equal(net.embed.W_E, before)
+
+
+def check_times() -> None:
+    steps = list(range(10, 200, 10))
+    train = [float(s >= 20) for s in steps]
+    test = [float(s in {40, 50} or s >= 100) for s in steps]
+    assert not measures.times(steps, train, [float(s >= 100) for s in steps]).grokked
+    found = measures.times(steps, [1.0] * len(steps), test)
+    assert found.generalised is not None
+    assert found.generalised.interval == (90, 100)
+    assert found.grokked
+
+
+def check_phases() -> None:
+    test = [9.0, 3.0, 5.0, 2.0, 0.8, 1e-4, 1e-6, 1e-6, 1e-6]
+    train = [4.0, 1e-3, 1e-4, *[1e-5] * 6]
+    found = measures.phases(list(range(9)), train, test, P)
+    assert isinstance(found, Phases)
+    assert found.memorisation.interval == (1, 2)
+    assert isinstance(found.circuit_formation, Crossing)
+    assert found.circuit_formation.interval == (3, 4)
+    assert found.cleanup.interval == (5, 6)
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    name.removeprefix("check_"): check
+    for name, check in list(globals().items())
+    if name.startswith("check_")
+}
+
+
+@pytest.mark.parametrize("measure", sorted(CHECKS))
+def test_checks_pass_without_a_bug(measure: str) -> None:
+    assert CHECKS[measure]() is None
+
+
+@pytest.mark.parametrize("name", sorted(PLANTS))
+def test_a_planted_bug_turns_the_check_red(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(PLANTS[name], monkeypatch)
+    with pytest.raises((AssertionError, ValueError)):
+        CHECKS[PLANTS[name].measure]()
+
+
+def test_every_measure_has_a_plant() -> None:
+    assert {bug.measure for bug in PLANTS.values()} == set(measures.__all__) == set(CHECKS)

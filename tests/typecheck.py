@@ -1,0 +1,5 @@
+"""The runtime type checker of the test suite: beartype, with PEP 484's rule that an int is a float."""
+
+from beartype import BeartypeConf, beartype
+
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
