@@ -132,7 +132,7 @@ def ratios() -> list[Ratio]:
 
 def analysis() -> dict[str, float]:
     """Seconds per 100 checkpoints of all that the report measures at every checkpoint (p=113)."""
-    from mechgrok.report import EVERY_CHECKPOINT
+    from mechgrok.report import EVERY
 
     config = preset("nanda2023_mainline")
     task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
@@ -141,7 +141,7 @@ def analysis() -> dict[str, float]:
 
     def once() -> None:
         checkpoint = Checkpoint(config, 0, weights)
-        for name in EVERY_CHECKPOINT:
+        for name in EVERY:
             measure = discovery.load("measures", name)
             taken = {"keys": keys} if name in ("restricted_loss", "excluded_loss") else {}
             measure(checkpoint, **taken)

@@ -8,6 +8,7 @@ from typing import Final
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from mechgrok.figures import CONFIG
 from mechgrok.runs.result import NotApplicable, Result, Value
 
 SHOWN: Final = 8
@@ -26,23 +27,23 @@ h2 { font-size: 1.25rem; margin: 36px 0 10px; }
   margin: 14px 0; overflow-x: auto; }
 .lead { font-size: 1.05rem; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; vertical-align: top; padding: 6px 10px; border-bottom: 1px solid #e7e9ec; }
+th, td { text-align: left; vertical-align: top; padding: 6px 10px;
+  border-bottom: 1px solid #e7e9ec; }
 th { font-weight: 600; white-space: nowrap; }
 td.value { font-variant-numeric: tabular-nums; }
 .measures td table td { border: 0; padding: 1px 12px 1px 0; }
-.measures td table td:first-child { color: #5b6066; white-space: nowrap; }
+.measures td table td:first-child { color: #5b6066; width: 230px; overflow-wrap: anywhere; }
 .measures .definition { color: #5b6066; font-size: .82rem; max-width: 420px; }
 .absent { color: #7a4b00; }
 summary { cursor: pointer; color: #0b5cad; }
 pre { overflow-x: auto; font-size: .82rem; line-height: 1.4; }
-.views { display: flex; flex-wrap: wrap; gap: 18px; }
-figure.attention { margin: 0; padding: 8px; width: 330px; border: 1px solid #e7e9ec; border-radius: 6px; }
-figure.attention figcaption { font-weight: 600; font-size: .9rem; }
+figure.attention { margin: 0 0 14px; padding-top: 10px; border-top: 1px solid #e7e9ec; }
+figure.attention figcaption { font-weight: 600; font-size: .9rem; margin-bottom: 6px; }
+.heads { display: flex; flex-wrap: wrap; gap: 10px; }
+.head { width: 240px; }
+.head .name { text-align: center; font-size: .85rem; color: #5b6066; }
 @media print { body { background: #fff; } .card { break-inside: avoid; } }
 """
-
-CONFIG: Final = {"responsive": True, "displaylogo": False}
-"""Of every plotly figure; the logo would be a link to another host."""
 
 
 def page(title: str, sections: Iterable[str], bundles: Iterable[str]) -> str:

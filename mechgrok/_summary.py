@@ -5,7 +5,13 @@ from typing import Any, Final
 from mechgrok.runs.result import NotApplicable, Result
 from mechgrok.runs.run import Run
 
-NEEDS: Final = ("times", "key_frequencies", "restricted_loss", "excluded_loss", "frequency_ablation")
+NEEDS: Final = (
+    "times",
+    "key_frequencies",
+    "restricted_loss",
+    "excluded_loss",
+    "frequency_ablation",
+)
 
 
 def rows(run: Run) -> list[tuple[str, str]]:
@@ -159,8 +165,8 @@ def _key_sentences(run: Run) -> list[str]:
     freqs = _freqs(result)
     if not freqs:
         return ["No frequency is key by the robust rule: there is no Fourier circuit to describe."]
-    listed = ", ".join(map(str, freqs))
-    return [f"Its key frequencies {listed} hold {100 * _share(result):.1f} % of the embedding's power."]
+    listed, share = ", ".join(map(str, freqs)), 100 * _share(result)
+    return [f"Its key frequencies {listed} hold {share:.1f} % of the embedding's power."]
 
 
 def _loss(result: Result, value: str, split: str) -> str:

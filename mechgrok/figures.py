@@ -15,6 +15,8 @@ from plotly.offline import get_plotlyjs
 
 from mechgrok.runs.storage import write_bytes, write_text
 
+CONFIG: Final = {"responsive": True, "displaylogo": False, "showSendToCloud": False}
+"""Of every plotly figure: no button or link that leads to another host."""
 PICTURES: Final = ("png", "pdf")
 SCALE: Final = 2
 """Pixels of a png per unit of the figure."""
@@ -94,7 +96,7 @@ def _write_html(figure: go.Figure, stem: Path) -> Path:
     if not library.exists() or library.stat().st_size != len(script):  # absent, or another version
         write_bytes(library, script)
     path = stem.with_name(f"{stem.name}.html")
-    write_text(path, figure.to_html(include_plotlyjs="directory", config={"displaylogo": False}))
+    write_text(path, figure.to_html(include_plotlyjs="directory", config=CONFIG))
     return path
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -63,7 +63,9 @@ def write_report(run: Run, progress: bool = True) -> Path:
     sections = [
         f"<h1>{_page.escape(title)}</h1>",
         _page.paragraph(f"mechgrok report, {run.steps[-1]:,} steps, n = 1 run", "facts"),
-        _page.card(_page.paragraph(_summary.paragraph(run), "lead"), _page.pairs(_summary.rows(run))),
+        _page.card(
+            _page.paragraph(_summary.paragraph(run), "lead"), _page.pairs(_summary.rows(run))
+        ),
         _page.section("Settings", _page.card(*_settings(run))),
         _page.section("Figures", *drawn),
         _page.section("Attention patterns", _page.card(views)),
@@ -74,20 +76,48 @@ def write_report(run: Run, progress: bool = True) -> Path:
     return path
 
 
-def analyse(run: Run, progress: bool = True) -> None:
-    """Save every measure the report and its figures read; what is saved already is kept."""
+def analyse(run: Run, steps: Sequence[int] | None = None, progress: bool = True) -> list[Result]:
+    """Save and return every measure the report and its figures read; what is saved is kept.
+
+    With `steps` only these checkpoints are measured, each with the measures of the last one too.
+    Raises RunError for a run without a checkpoint or an evaluation.
+    """
     if not run.steps or not run.evaluations():
         command = f"mechgrok train --preset {run.config.preset} --run {run.path}"
         raise RunError(f"{run.path} has no checkpoint or evaluation to report; run: {command}")
-    restricted: dict[int, float] = {}
-    for steps in _chunks(run.steps, progress):
-        for result in run.measure_steps(EVERY, steps)["restricted_loss"]:
-            if isinstance(result.headline, float) and result.step is not None:
-                restricted[result.step] = result.headline
-    run.measure_steps(LAST, run.steps[-1:])
-    run.measure_steps(["times"])
-    positive = {step: loss for step, loss in restricted.items() if loss > 0}
-    run.measure_steps(["phases"], restricted=positive or None)
+    found: list[Result] = []
+    for chunk in _chunks(run.steps if steps is None else steps, progress):
+        found += _flat(run.measure_steps(EVERY, chunk))
+    found += _flat(run.measure_steps(LAST, run.steps[-1:] if steps is None else steps))
+    found += _flat(run.measure_steps(["times"]))
+    if steps is None:
+        found += _flat(run.measure_steps(["phases"], restricted=_restricted(found)))
+    return found
+
+
+def all_measures() -> list[str]:
+    """Every measure of a checkpoint or of a run."""
+    subjects = {
+        name: discovery.module("measures", name).SUBJECT for name in discovery.names("measures")
+    }
+    return [name for name, subject in subjects.items() if subject in ("checkpoint", "run")]
+
+
+def _flat(measured: Mapping[str, list[Result]]) -> list[Result]:
+    return [result for results in measured.values() for result in results]
+
+
+def _restricted(results: Sequence[Result]) -> dict[int, float] | None:
+    """Step -> restricted loss, which marks the end of circuit formation; None where it has none."""
+    found = {
+        result.step: result.headline
+        for result in results
+        if result.measure == "restricted_loss"
+        and result.step is not None
+        and isinstance(result.headline, float)
+        and result.headline > 0  # phases divides by it
+    }
+    return found or None
 
 
 def summary_table(run: Run) -> str:
@@ -143,10 +173,10 @@ def _attention(run: Run) -> tuple[str, list[str]]:
         return _page.paragraph("Does not apply: the model has no attention patterns.", "absent"), []
     view = attention.plot(found.tokens, found.patterns, found.titles)
     note = (
-        "Rows of the test split at the last checkpoint. Rows of a map attend to its columns; point at "
-        "a head to see it in full size. The last position is where the answer is read."
+        "A few rows of the test split at the last checkpoint, one map per head: the token of a line "
+        "attends to the token of a column; darker is more, grey lies in the future."
     )
-    return _page.paragraph(note) + f'<div class="views">{view.body}</div>', [attention.bundle()]
+    return _page.paragraph(note) + view.body, [attention.bundle()]
 
 
 def _examples(checkpoint: Any) -> _Examples | None:

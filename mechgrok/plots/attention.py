@@ -19,6 +19,8 @@ from jaxtyping import Float
 
 NEEDS: Final = ()
 """Patterns are given by the caller; no measure keeps them."""
+COLOUR: Final = "#0072B2"
+"""Of weight 1."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def plot(
     lengths = {len(row) for row in tokens}
     if len(tokens) != rows or lengths != {queries} or queries != sources:
         raise ValueError(
-            f"got {len(tokens)} rows of tokens with lengths {sorted(lengths)} for patterns of shape "
-            f"{list(patterns.shape)}; expected a label per row and position"
+            f"got {len(tokens)} rows of tokens with lengths {sorted(lengths)} for patterns of "
+            f"shape {list(patterns.shape)}; expected a label per row and position"
         )
     given = titles or [" ".join(row) for row in tokens]
     views = [
@@ -69,20 +71,32 @@ def _view(
     tokens: Sequence[str],
     pattern: Float[np.ndarray, "layers heads queries sources"],
 ) -> str:
-    layers, heads, queries, sources = pattern.shape
-    names = [f"L{layer}H{head}" for layer in range(layers) for head in range(heads)]
+    """One row: a map per head. The view of all heads at once is unreadable at three positions."""
+    layers, heads = pattern.shape[:2]
+    maps = [
+        _head(f"{place}-L{layer}H{head}", f"L{layer}H{head}", tokens, pattern[layer, head])
+        for layer in range(layers)
+        for head in range(heads)
+    ]
+    caption = f"<figcaption>{escape(title)}</figcaption>"
+    return f'<figure class="attention">{caption}<div class="heads">{"".join(maps)}</div></figure>'
+
+
+def _head(
+    place: str, name: str, tokens: Sequence[str], pattern: Float[np.ndarray, "queries sources"]
+) -> str:
     props = {
         "tokens": list(tokens),
-        "attention": pattern.reshape(layers * heads, queries, sources).astype(float).round(4),
-        "attentionHeadNames": names,
+        "attention": pattern.astype(float).round(4),
         "maxValue": 1.0,
         "minValue": 0.0,
+        "positiveColor": COLOUR,
         "maskUpperTri": True,
     }
-    call = f"CircuitsVis.render({json.dumps(place)},CircuitsVis.AttentionHeads,{_safe(props)})"
+    call = f"CircuitsVis.render({json.dumps(place)},CircuitsVis.AttentionPattern,{_safe(props)})"
     return (
-        f'<figure class="attention"><figcaption>{escape(title)}</figcaption>'
-        f'<div id="{escape(place)}" class="circuitsvis"></div></figure><script>{call}</script>'
+        f'<div class="head"><div class="name">{escape(name)}</div>'
+        f'<div id="{escape(place)}" class="circuitsvis"></div></div><script>{call}</script>'
     )
 
 

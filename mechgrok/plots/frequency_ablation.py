@@ -50,11 +50,11 @@ def plot(run: Run) -> go.Figure:
     figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.08], row=1, col=1)
     figure.update_yaxes(range=[-0.03, 1.08], row=1, col=2)
     figure.update_xaxes(title="scale of the frequencies (0 removes, 1 intact)", row=1, col=2)
-    figure.update_layout(legend={"orientation": "h", "y": -0.2})
+    figure.update_layout(legend={"orientation": "h", "y": -0.27})
     keys = [int(k) for k in _listed(saved, "keys")]
     split = saved.definition.get("split", "")
     note = f"{spelled(keys)}; judged on {split}<br>" + "<br>".join(check_lines(saved))
-    return dress(figure, TITLE, run, saved.step, note=note, height=560)
+    return dress(figure, TITLE, run, saved.step, note=note, height=580)
 
 
 def check_lines(saved: Result) -> list[str]:

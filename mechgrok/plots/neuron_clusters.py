@@ -71,3 +71,4 @@ def _sizes(figure: go.Figure, cluster: np.ndarray, keys: tuple[int, ...]) -> Non
         row=1,
         col=2,
     )
+    figure.update_yaxes(range=[0, 1.15 * float(counts.max())], row=1, col=2)

@@ -1,0 +1,108 @@
+"""What each preset does, over seeds, against the bands of earlier recorded runs.
+
+    python experiments/presets.py quick --seeds 0:5        # train, table, check the bands
+    python experiments/presets.py smoke_p17 --record       # add the runs to presets.expected.json
+    python experiments/presets.py --small                  # smoke_p17 for 100 steps
+
+A band says what must be seen, not at which step: grokking time varies with seed, machine and number
+of threads. A preset that is not expected to grok is recorded as the negative it is.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mechgrok.cli import explain_errors
+from mechgrok.config import ConfigError
+
+EXPECTED = Path(__file__).with_suffix(".expected.json")
+
+
+@explain_errors
+def main(arguments: Sequence[str]) -> None:
+    """Train or resume the runs, print the table, check the bands."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("preset", nargs="?", default="smoke_p17")
+    parser.add_argument("--seeds", default="0:1", help="first:end, or a comma-separated list")
+    parser.add_argument("--runs", type=Path, default=Path("results"), help="where runs are kept")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--small", action="store_true", help="100 steps, no bands")
+    parser.add_argument("--record", action="store_true", help=f"write {EXPECTED.name}")
+    asked = parser.parse_args(list(arguments))
+    rows = [recorded(asked, seed) for seed in seeds(asked.seeds)]
+    show(asked.preset, rows)
+    if asked.small:
+        return
+    expected = json.loads(EXPECTED.read_text()) if EXPECTED.exists() else {}
+    entry = expected.setdefault(asked.preset, {"bands": {}, "runs": []})
+    if asked.record:
+        known = {row["seed"]: row for row in [*entry["runs"], *rows]}
+        entry["runs"] = [known[seed] for seed in sorted(known)]
+        EXPECTED.write_text(json.dumps(expected, indent=1) + "\n")
+    failed = outside(entry["bands"], rows)
+    if failed:
+        raise ConfigError(f"{asked.preset} left its bands: " + "; ".join(failed))
+    print(f"{len(rows)} runs inside {len(entry['bands'])} bands")
+
+
+def seeds(text: str) -> list[int]:
+    """`0:5` or `0,3,7` as a list."""
+    first, colon, end = text.partition(":")
+    return list(range(int(first), int(end))) if colon else [int(part) for part in text.split(",")]
+
+
+def recorded(asked: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train one run, and what is kept of it."""
+    from mechgrok.training.trainer import train
+
+    changes: dict[str, Any] = {"threads": asked.threads}
+    if asked.small:
+        changes["stop.max_steps"] = 100
+    run = train(
+        asked.preset, seed=seed, run=asked.runs / f"{asked.preset}__seed{seed}", overrides=changes
+    )
+    last, reached, status = run.evaluations()[-1], run.status["reached"], run.status
+    return {
+        "seed": seed,
+        "memorised": reached.get("memorised"),
+        "generalised": reached.get("generalised"),
+        "steps": last["step"],
+        "train_acc": last["train_acc"],
+        "test_acc": last["test_acc"],
+        "keys": run.measure("key_frequencies")["freqs"],
+        "top5_share": run.measure("spectra").headline,
+        "ablation_check": run.measure("frequency_ablation")["passed"],
+        "ms_per_step": round(1e3 * status["seconds"] / max(status["steps"], 1), 1),
+        "machine": run.provenance["machine"],
+        "threads": run.provenance["threads"],
+    }
+
+
+def outside(bands: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Bands that do not hold; each says how many of the runs must be inside."""
+    failed: list[str] = []
+    for name, band in bands.items():
+        low, high = band["between"]
+        inside = sum(row[name] is not None and low <= row[name] <= high for row in rows)
+        share = inside / len(rows)
+        if share < band["share"]:
+            failed.append(f"{name} in {low}..{high} for {inside} of {len(rows)}")
+    return failed
+
+
+def show(preset: str, rows: Sequence[dict[str, Any]]) -> None:
+    """One line per run."""
+    columns = ("seed", "memorised", "generalised", "steps", "test_acc", "top5_share")
+    columns += ("ablation_check", "ms_per_step", "keys")
+    print(preset)
+    print("  ".join(f"{name:>12}" for name in columns))
+    for row in rows:
+        cells = [f"{row[n]:.3f}" if isinstance(row[n], float) else str(row[n]) for n in columns]
+        print("  ".join(f"{cell:>12}" for cell in cells))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
