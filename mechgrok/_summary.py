@@ -1,34 +1,35 @@
 """What a run came to, from its saved results: a short table and a paragraph in plain words."""
 
-from typing import Any, Final
+from typing import Any
 
 from mechgrok.runs.result import NotApplicable, Result
 from mechgrok.runs.run import Run
-
-NEEDS: Final = (
-    "times",
-    "key_frequencies",
-    "restricted_loss",
-    "excluded_loss",
-    "frequency_ablation",
-)
-
+from mechgrok.runs.storage import RunError
 
 def rows(run: Run) -> list[tuple[str, str]]:
-    """Name and text of each line of the table."""
+    """Name and text of each line of the table; `times` must be saved."""
     times = run.result("times")
     found = [
         ("run", f"{run.name}: {run.config.preset}, seed {run.seed}, {_ending(run)}"),
         ("memorised", _moment(times, "memorised")),
         ("generalised", _moment(times, "generalised")),
         ("grokked", _grokked(times)),
-        *_keys(run),
-        ("restricted loss", _loss(run.result("restricted_loss"), "all", "all pairs")),
-        ("excluded loss", _loss(run.result("excluded_loss"), "train", "train")),
-        *_ablation(run.result("frequency_ablation")),
-        ("time", _time(run)),
     ]
-    return found if times["grokked"] or _generalised(times) else [*found, ("try", advice(run))]
+    if not _generalised(times):
+        found.append(("try", advice(run)))
+    return [*found, *_analysis(run), ("time", _time(run))]
+
+
+def _analysis(run: Run) -> list[tuple[str, str]]:
+    try:
+        return [
+            *_keys(run),
+            ("restricted loss", _loss(run.result("restricted_loss"), "all", "all pairs")),
+            ("excluded loss", _loss(run.result("excluded_loss"), "train", "train")),
+            *_ablation(run.result("frequency_ablation")),
+        ]
+    except RunError:
+        return [("analysis", f"not yet; run: mechgrok report {run.path}")]
 
 
 def paragraph(run: Run) -> str:

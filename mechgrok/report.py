@@ -56,7 +56,7 @@ def write_report(run: Run, progress: bool = True) -> Path:
 
     Raises RunError for a run without a checkpoint or an evaluation.
     """
-    analyse(run, progress)
+    analyse(run, progress=progress)
     views, bundles = _attention(run)
     drawn = [_page.figure(discovery.load("plots", name)(run), name) for name in FIGURES]
     title = f"{run.name}: {run.config.preset}, seed {run.seed}"
@@ -121,10 +121,8 @@ def _restricted(results: Sequence[Result]) -> dict[int, float] | None:
 
 
 def summary_table(run: Run) -> str:
-    """The run in a few lines for a terminal; `analyse` must have run.
-
-    Raises RunError with the command to run when a result is missing.
-    """
+    """The run in a few lines for a terminal; what is not measured yet is said, not computed."""
+    run.measure("times")
     report = run.path / "report.html"
     lines = [*_summary.rows(run), ("report", str(report) if report.exists() else "not written")]
     width = max(len(name) for name, _ in lines)
@@ -173,8 +171,8 @@ def _attention(run: Run) -> tuple[str, list[str]]:
         return _page.paragraph("Does not apply: the model has no attention patterns.", "absent"), []
     view = attention.plot(found.tokens, found.patterns, found.titles)
     note = (
-        "A few rows of the test split at the last checkpoint, one map per head: the token of a line "
-        "attends to the token of a column; darker is more, grey lies in the future."
+        "A few rows of the test split at the last checkpoint, one map per head: the token of a "
+        "line attends to the token of a column; darker is more, grey lies in the future."
     )
     return _page.paragraph(note) + view.body, [attention.bundle()]
 
