@@ -64,7 +64,8 @@ def check(name: str, asked: argparse.Namespace) -> dict[str, Any]:
     preset = "smoke_p17" if asked.small else "nanda2023_mainline"
     trained = "grokked" if name == "untrained" else name
     changes = dict(CASES[trained]) | ({"stop.max_steps": 100} if asked.small else {})
-    directory = asked.runs / f"{preset}__seed{asked.seed}{'' if trained == 'grokked' else '__' + name}"
+    suffix = "" if trained == "grokked" else f"__{name}"
+    directory = asked.runs / f"{preset}__seed{asked.seed}{suffix}"
     run = train(preset, seed=asked.seed, run=directory, overrides=changes)
     step = 0 if name == "untrained" else run.steps[-1]
     result = run.measure("frequency_ablation", step=step)

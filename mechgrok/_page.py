@@ -40,7 +40,8 @@ pre { overflow-x: auto; font-size: .82rem; line-height: 1.4; }
 figure.attention { margin: 0 0 14px; padding-top: 10px; border-top: 1px solid #e7e9ec; }
 figure.attention figcaption { font-weight: 600; font-size: .9rem; margin-bottom: 6px; }
 .heads { display: flex; flex-wrap: wrap; gap: 10px; }
-.head { width: 240px; }
+.head { width: 238px; padding-right: 8px; }
+.circuitsvis { padding: 0 15px; }
 .head .name { text-align: center; font-size: .85rem; color: #5b6066; }
 @media print { body { background: #fff; } .card { break-inside: avoid; } }
 """

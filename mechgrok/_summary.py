@@ -6,6 +6,7 @@ from mechgrok.runs.result import NotApplicable, Result
 from mechgrok.runs.run import Run
 from mechgrok.runs.storage import RunError
 
+
 def rows(run: Run) -> list[tuple[str, str]]:
     """Name and text of each line of the table; `times` must be saved."""
     times = run.result("times")

@@ -6,8 +6,8 @@ checkpoints. Nothing is derived at class definition, so changing `n` or `d_model
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
 
 
 class ConfigError(ValueError):
@@ -182,8 +182,25 @@ class RunConfig:
     """Threads of torch; None leaves them alone. Bitwise resume needs the same number."""
 
     def digest(self) -> str:
-        """Sha256 of all that decides the weights at a given step (not stop, device, threads)."""
-        data = asdict(self)
+        """Sha256 of all that decides the weights at a given step (not stop, device, threads).
+
+        Only what differs from the defaults counts, so that a field added later leaves the digests
+        of older runs as they are.
+        """
+        data = _changed(self)
         for name in ("preset", "stop", "device", "threads"):
-            del data[name]
+            data.pop(name, None)
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _changed(config: Any) -> dict[str, Any]:
+    """Settings that differ from their class's defaults; a part always keeps its name."""
+    found: dict[str, Any] = {}
+    defaults = type(config)()
+    for field_ in fields(config):
+        value = getattr(config, field_.name)
+        if is_dataclass(value):
+            found[field_.name] = _changed(value)
+        elif field_.name == "name" or value != getattr(defaults, field_.name):
+            found[field_.name] = value
+    return found

@@ -1,7 +1,6 @@
 """Published settings under the name of paper and figure, and two small ones of our own.
 
-Each is an ordinary RunConfig; `results.md` in docs and `experiments/*.expected.json` hold what
-recorded runs of them did.
+Each is an ordinary RunConfig; `experiments/presets.expected.json` holds what recorded runs did.
 """
 
 from dataclasses import replace
@@ -40,6 +39,7 @@ _QUICK = replace(
         checkpoints=("at 0", "log 4 until 250", "every 250"),
     ),
     stop=Stop(max_steps=9_000, after_generalised=1_000),
+    threads=1,  # so small a model gains nothing from more
 )
 
 _TWO_LAYER = replace(
@@ -82,6 +82,7 @@ _PRESETS = (
         model=TransformerModel(d_model=32, n_heads=2, d_head=16, d_mlp=64),
         schedule=Schedule(evaluate_every=25, checkpoints=("at 0", "every 100")),
         stop=Stop(max_steps=1_000, after_generalised=None),
+        threads=1,
     ),
     # A published quick test (p=47, width 64) that is predicted not to grok.
     replace(
@@ -91,6 +92,7 @@ _PRESETS = (
         model=TransformerModel(d_model=64, n_heads=4, d_head=16, d_mlp=256),
         schedule=Schedule(evaluate_every=100, checkpoints=("at 0", "every 500")),
         stop=Stop(max_steps=10_000, after_generalised=None),
+        threads=1,
     ),
 )
 

@@ -108,7 +108,7 @@ def hook_names(model: HookedRootModule, names: NamesFilter) -> list[str]:
         if not found:
             raise HookError(f"the filter selects none of the {len(known)} hook points")
         return found
-    wanted = [names] if isinstance(names, str) else list(names or known)
+    wanted = [names] if isinstance(names, str) else list(known if names is None else names)
     for name in wanted:
         if name not in model.hook_dict:
             near = get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]

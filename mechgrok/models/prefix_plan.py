@@ -65,6 +65,8 @@ def plan_for(
     tokens: Int[Tensor, "batch pos"], positions: tuple[int, ...], n_layers: int, d_vocab: int
 ) -> Plan:
     """The token set's plan, remembered until the tensor dies or is written to."""
+    if tokens.is_inference():  # such a tensor does not count its writes
+        return make_plan(tokens, positions, n_layers, d_vocab)
     known: dict[tuple[int, tuple[int, ...], int], Plan] = _plans.get(tokens) or {}
     _plans[tokens] = known
     key = (tokens._version, positions, n_layers)

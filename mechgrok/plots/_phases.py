@@ -53,10 +53,10 @@ def mark_moments(figure: go.Figure, times: Result) -> None:
     for name, colour in MOMENTS.items():
         interval = times.values.get(f"{name}_interval")
         if isinstance(interval, list | tuple):
-            after, by = interval
-            start = by if after is None else after
-            opening = f"({after:,}, {by:,}]" if after is not None else f"by {by:,}"
-            _band(figure, float(start), float(by), f"{name} {opening}", colour, 0.55)
+            bounds = [int(x) for x in interval if isinstance(x, int | float)]
+            start, end = bounds[0], bounds[-1]  # one bound when already there at the start
+            words = f"by {end:,}" if len(bounds) == 1 else f"({start:,}, {end:,}]"
+            _band(figure, start, end, f"{name} {words}", colour, 0.55)
 
 
 def _band(

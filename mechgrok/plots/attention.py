@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import circuitsvis
 import numpy as np
@@ -100,7 +100,7 @@ def _head(
     )
 
 
-def _safe(props: dict[str, object]) -> str:
+def _safe(props: dict[str, Any]) -> str:
     """Properties as JavaScript that cannot close its script element."""
     return convert_props(props).replace("<", "\\u003c")
 
@@ -108,7 +108,7 @@ def _safe(props: dict[str, object]) -> str:
 @lru_cache
 def bundle() -> str:
     """The script of circuitsvis as one element, without the address of its source map."""
-    path = Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js"
+    path = Path(circuitsvis.__file__ or "").parent / "dist" / "cdn" / "iife.js"
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = "\n".join(line for line in lines if not line.startswith("//# sourceMappingURL"))
     safe = kept.replace("</script", "<\\/script")

@@ -31,11 +31,11 @@ def plot(run: Run) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles)
     for col, table in enumerate((mean, std), start=1):
         _map(figure, table.reshape(layers * heads, sources), names, labels, col)
-    figure.update_xaxes(title="source position", ticks="", showline=False)
+    figure.update_xaxes(title="source position", tickangle=0, ticks="", showline=False)
     figure.update_yaxes(autorange="reversed", ticks="", showline=False)
     figure.update_layout(coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1})
     note = saved.definition["split"]
-    return dress(figure, TITLE, run, saved.step, note=note, height=200 + 34 * len(names) + 20)
+    return dress(figure, TITLE, run, saved.step, note=note, height=230 + 36 * len(names))
 
 
 def _map(

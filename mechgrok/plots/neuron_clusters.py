@@ -29,15 +29,7 @@ def plot(run: Run) -> go.Figure:
     figure = make_subplots(
         rows=1, cols=2, subplot_titles=["fraction explained", "neurons per cluster"]
     )
-    for inside, name, colour in ((True, "in a cluster", BLUE), (False, "in no cluster", NOT_KEY)):
-        figure.add_histogram(
-            x=fraction[(cluster > 0) == inside],
-            xbins={"start": 0, "end": 1 + BIN, "size": BIN},
-            name=f"neurons {name}",
-            marker={"color": colour},
-            row=1,
-            col=1,
-        )
+    _fractions(figure, fraction, cluster > 0)
     _sizes(figure, cluster[cluster > 0], keys)
     figure.update_xaxes(
         title="share of variance in its best frequency", range=[0, 1.02], row=1, col=1
@@ -51,12 +43,32 @@ def plot(run: Run) -> go.Figure:
     return dress(figure, TITLE, run, saved.step, note=note, height=460)
 
 
+def _fractions(figure: go.Figure, fraction: np.ndarray, inside: np.ndarray) -> None:
+    """Histogram drawn as bars, so that the figure holds counts and not a copy of the neurons."""
+    edges = np.linspace(0, 1, round(1 / BIN) + 1)
+    for chosen, name, colour in (
+        (inside, "in a cluster", BLUE),
+        (~inside, "in no cluster", NOT_KEY),
+    ):
+        counts, _ = np.histogram(fraction[chosen].clip(0, 1), bins=edges)
+        figure.add_bar(
+            x=edges[:-1] + BIN / 2,
+            y=counts,
+            width=BIN,
+            name=f"neurons {name}",
+            marker={"color": colour},
+            row=1,
+            col=1,
+        )
+
+
 def _sizes(figure: go.Figure, cluster: np.ndarray, keys: tuple[int, ...]) -> None:
     freqs, counts = np.unique(cluster, return_counts=True)
     if not len(freqs):
-        figure.add_annotation(
-            text="no neuron is in a cluster", showarrow=False, xref="x2 domain", yref="y2 domain"
-        )
+        place = {"xref": "paper", "yref": "paper", "x": 0.78, "y": 0.5}
+        figure.add_annotation(text="no neuron is in a cluster", showarrow=False, **place)
+        figure.update_xaxes(visible=False, row=1, col=2)
+        figure.update_yaxes(visible=False, row=1, col=2)
         return
     figure.add_bar(
         x=[str(k) for k in freqs.tolist()],

@@ -57,10 +57,11 @@ def plot(run: Run) -> go.Figure:
 def _bars(figure: go.Figure, result: Result, name: str, keys: tuple[int, ...], col: int) -> None:
     shares = result.arrays.get(f"power_shares_{name}")
     if shares is None:
-        text = f"{MATRICES[name]}: not in this model"
-        figure.add_annotation(
-            text=text, showarrow=False, xref="x domain", yref="y domain", row=1, col=col
-        )
+        # in paper coordinates, because axes without a trace are not laid out
+        place = {"xref": "paper", "yref": "paper", "x": (2 * col - 1) / 6, "y": 0.8}
+        figure.add_annotation(text="not in this model", showarrow=False, **place)
+        figure.update_xaxes(visible=False, row=1, col=col)
+        figure.update_yaxes(visible=False, row=1, col=col)
         return
     freqs = np.arange(1, len(shares) + 1)
     is_key = np.isin(freqs, keys)

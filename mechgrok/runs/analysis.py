@@ -109,15 +109,18 @@ class _Job:
         return [self.saved[self.key(step)] for step in wanted]
 
     def save(self) -> None:
+        """Write what is new; results of an older source are dropped."""
         if self.new:
-            write(self.run.path, self.name, list(self.saved.items()))
+            current = source(self.module)
+            kept = [(key, r) for key, r in self.saved.items() if key.endswith(current)]
+            write(self.run.path, self.name, kept)
 
 
 def key(module: ModuleType, digest: str, step: int | None, options: Mapping[str, Any]) -> str:
     """Name of a result: what it measured, with which options, by which source."""
-    parts = [digest, step, sorted((k, repr(v)) for k, v in options.items()), source(module)]
-    name = "final" if step is None else str(step)
-    return f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+    parts = [digest, step, sorted((k, repr(v)) for k, v in options.items())]
+    name = "run" if step is None else str(step)
+    return f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}-{source(module)}"
 
 
 @lru_cache
@@ -130,7 +133,7 @@ def source(module: ModuleType) -> str:
     digest = hashlib.sha256()
     for path in [*files, *([Path(own)] if own else [])]:
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
 def _entry(name: str, result: Result) -> dict[str, Any]:

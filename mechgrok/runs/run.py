@@ -167,7 +167,7 @@ class Run(Sequence[Any]):
         return sorted(saved, key=lambda r: -1 if r.step is None else r.step)
 
     def _result_at(self, name: str, step: int) -> Result:
-        for result in self.results(name):
+        for result in reversed(self.results(name)):  # the newest first
             if result.step == step:
                 return result
         command = f"mechgrok measure {self.path} --step {step}"

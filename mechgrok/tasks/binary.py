@@ -153,7 +153,7 @@ def _split(
     test: list[int] = []
     for group in SPLITS[config.split](a, b, seed):
         (train if len(train) < wanted else test).extend(group)
-    return torch.tensor(train), torch.tensor(test)
+    return torch.tensor(train, dtype=torch.long), torch.tensor(test, dtype=torch.long)
 
 
 def _twin_in_train(

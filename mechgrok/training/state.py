@@ -70,7 +70,8 @@ class State:
         more = {"cursor": self.batches.cursor, "progress": vars(self.progress)}
         write_tensors(layout.state(directory, self.step), self._tensors(), header | more)
         write_text(directory / "latest", layout.checkpoint(directory, self.step).name + "\n")
-        for step in layout.steps(directory, "state")[:-KEPT_STATES]:
+        older = [step for step in layout.steps(directory, "state") if step <= self.step]
+        for step in older[:-KEPT_STATES]:
             layout.state(directory, step).unlink(missing_ok=True)
 
     def restore(self, directory: Path, step: int) -> None:

@@ -74,7 +74,7 @@ def resolve(
     """A preset's name or a config, with its seed and dotted fields replaced."""
     found = preset(config) if isinstance(config, str) else config
     found = found if seed is None else with_seed(found, seed)
-    return override(found, overrides) if overrides else found
+    return override(found, overrides or {})  # checked and spelled as it will be read back
 
 
 def default_directory(config: RunConfig) -> Path:
@@ -102,7 +102,7 @@ class _Trainer:
     def _fresh_state(self) -> State:
         config = self.config
         model = build_model(config, self.task)
-        if config.init_from is not None:
+        if config.init_from is not None and resume_step(self.directory) is None:
             load_weights(model, read_weights(config.init_from))
         trained = [p for p in model.parameters() if p.requires_grad]
         state = State(
@@ -230,7 +230,7 @@ class _Trainer:
 
     def _finish(self, reason: str | None) -> None:
         state = self.state
-        if state.step != self.resumed and state.step not in layout.steps(self.directory, "state"):
+        if state.step != self.resumed and state.step != resume_step(self.directory):
             self._save()
         if state.step % self.config.schedule.evaluate_every:
             self.log.append(self._evaluate())  # off the grid: shown, but cut again on resume

@@ -168,6 +168,12 @@ PLANTS = {
         "times", "measures.times", "times", "generalised, CONSECUTIVE", "generalised, 1"
     ),
     "delay not required": Plant("times", "measures.times", "_delayed", ">= DELAY *", ">="),
+    "delay from the start": Plant(
+        "delay", "measures.delay", "_between", "generalised - memorised", "generalised"
+    ),
+    "censored runs dropped": Plant(
+        "delay", "measures.delay", "delay", "len(known) < len(each)", "not known"
+    ),
     "peak before the fit": Plant(
         "phases", "measures.phases", "phases", "range(fitted, len(steps))", "range(len(steps))"
     ),

@@ -14,6 +14,7 @@ from mechgrok.maths import fourier
 from mechgrok.maths.statistics import Crossing
 from mechgrok.measures.frequency_ablation import frequency_ablation
 from mechgrok.measures.phases import Phases
+from mechgrok.runs.result import NotApplicable
 
 P = 23
 ALPHA = {3: 2.0, 11: 1.0}
@@ -139,6 +140,17 @@ def check_frequency_ablation() -> None:
     )
     assert found.passed
     assert torch.equal(net.embed.W_E, before)
+
+
+def check_delay() -> None:
+    found = measures.delay([100, 100, 200, 100, 100], [1100, 1100, 1200, 1100, 1100])
+    assert found.each == (1000,) * 5
+    near(found.mean, 1000)
+    assert found.interval == (1000, 1000)
+    censored = measures.delay([100, 100], [1100, None])
+    assert isinstance(censored.mean, NotApplicable)
+    assert censored.each == (1000, None)
+    assert isinstance(measures.delay([100], [1100]).interval, NotApplicable)
 
 
 def check_times() -> None:

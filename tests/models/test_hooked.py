@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,11 @@ def keep(value: Tensor, hook: Any) -> None:
 
 def test_the_cache_is_transformer_lenss_own() -> None:
     model = small(n_layers=2)
-    plain = HookedTransformer.run_with_cache(model, TOKENS)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        reference = HookedTransformer(model.cfg)
+    reference.load_state_dict(model.state_dict())
+    plain = reference.run_with_cache(TOKENS)[1]
     logits, cache = model.run_with_cache(TOKENS)
     assert list(cache.keys()) == list(plain.keys())
     assert all(torch.equal(cache[name], plain[name]) for name in plain)
@@ -225,7 +230,7 @@ def test_biases_start_at_zero_and_are_frozen_by_name(biases: str, frozen: str) -
 def test_initial_weights_have_the_published_spread(init: str) -> None:
     model = build(TransformerModel(init=init), d_vocab=114, n_ctx=3, d_vocab_out=113, seed=0)
     published = {"nanda2023": 1 / math.sqrt(128), "tl3": 0.8 / math.sqrt(128)}[init]
-    for name, weight in model.named_parameters():
+    for name, weight in model.state_dict().items():
         if ".W_" in name:
             expected = published
             if init == "nanda2023" and name == "unembed.W_U":

@@ -1,0 +1,96 @@
+"""The command line: what it resolves, what it refuses, and that each command does its work."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mechgrok.cli import COMMANDS, main, read_train
+from mechgrok.config import ConfigError
+from mechgrok.presets import NAMES, preset
+
+
+def test_flags_sets_and_dotted_overrides_meet_in_one_config() -> None:
+    asked = read_train(
+        ["--preset", "quick", "--seed", "3", "--set", "optim.lr=2e-3", "--optim.weight-decay", "0.3"],
+        "smoke_p17",
+        "test",
+    )
+    assert asked.config.preset == "quick"
+    assert asked.config.seeds.init == 3
+    assert asked.config.optim.lr == 2e-3
+    assert asked.config.optim.weight_decay == 0.3
+
+
+def test_the_default_preset_is_used_without_arguments() -> None:
+    asked = read_train([], "nanda2023_mainline", "test")
+    assert asked.config == preset("nanda2023_mainline")
+    assert asked.run is None
+
+
+def test_a_config_file_is_read_back(tmp_path: Path) -> None:
+    from mechgrok.runs.run import write_config
+
+    path = tmp_path / "config.yaml"
+    write_config(path, preset("clean_p47", 5))
+    assert read_train(["--config", str(path)], "quick", "test").config == preset("clean_p47", 5)
+    assert yaml.safe_load(path.read_text())["task"]["n"] == 47
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--preset", "quik"], "quick"),
+        (["--set", "optim.weigth_decay=1"], "optim.weight_decay"),
+        (["--optim.weigth-decay", "1"], "optim.weight_decay"),
+        (["--set", "optim.lr"], "a.b=value"),
+        (["--set", "optim.lr=fast"], "expected a number"),
+        (["--preset", "quick", "--config", "x.yaml"], "give one"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_named_with_the_nearest(
+    arguments: list[str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_train(arguments, "smoke_p17", "test")
+
+
+def test_a_known_error_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--preset", "quik"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: unknown preset 'quik'")
+    assert printed.err.count("\n") == 1
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+    assert main(["dance"]) == 1
+
+
+def test_presets_and_doctor_and_hooks_print(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    assert capsys.readouterr().out.split() == list(NAMES)
+    assert main(["doctor"]) == 0
+    assert "transformer-lens" in capsys.readouterr().out
+    assert main(["hooks", "smoke_p17"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    pattern = next(line for line in lines if line.startswith("blocks.0.attn.hook_pattern"))
+    assert "[2, 2, 3, 3]" in pattern
+    assert all(line.split("  ")[-1].strip() for line in lines), "every hook has a meaning"
+
+
+def test_train_measure_plot_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    smoke = ["--preset", "smoke_p17", "--stop.max-steps", "50", "--run", str(run)]
+    assert main(["train", *smoke]) == 0
+    assert "memorised" in capsys.readouterr().out
+    assert main(["measure", str(run), "--names", "losses", "--step", "0"]) == 0
+    assert "losses.test_loss" in capsys.readouterr().out
+    assert main(["plot", str(run), "--names", "spectra"]) == 1, "spectra were not measured"
+    assert "mechgrok measure" in capsys.readouterr().err
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").stat().st_size > 1_000_000
+    assert main(["plot", str(run), "--names", "grokking_curve"]) == 0
+    assert (run / "figures" / "grokking_curve.html").exists()

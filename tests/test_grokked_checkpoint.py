@@ -1,0 +1,100 @@
+"""Everything at once on a model that has grokked: `quick`, seed 4 (data/quick_grokked).
+
+Made by `python experiments/grok_modadd.py --preset quick --seed 4`, of which the first and the last
+checkpoint are kept. What is asserted is structure that every grokked model of the task has.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import mechgrok as mg
+from mechgrok.models.shared_prefix import answer_logits, refusal
+from mechgrok.runs.checkpoint import Checkpoint
+from mechgrok.training import losses
+
+RUN = Path(__file__).parent / "data" / "quick_grokked"
+
+
+@pytest.fixture(scope="module")
+def grokked() -> Checkpoint:
+    return mg.load_run(RUN)[-1]
+
+
+@pytest.fixture(scope="module")
+def untrained() -> Checkpoint:
+    return mg.load_run(RUN)[0]
+
+
+def gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_fast_and_hooked_forward_agree(
+    grokked: Checkpoint, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Logits relative to the largest; gradients of the loss relative to the largest of each."""
+    model = Checkpoint(grokked.config, grokked.step, grokked.weights).model.to(dtype)
+    model.cfg.dtype = dtype  # .to() leaves it stale (TransformerLens)
+    assert refusal(model) is None
+    tokens = grokked.task.tokens
+    with torch.no_grad():
+        fast, hooked = answer_logits(model, tokens), model(tokens)[:, -1]
+    assert float((fast - hooked).abs().max()) <= tolerance * float(hooked.abs().max())
+    labels = torch.randint(59, (len(tokens), 1), generator=torch.Generator().manual_seed(0))
+    ours = gradients(model, losses.cross_entropy(answer_logits(model, tokens, (-1,)), labels)[0])
+    plain = gradients(model, losses.cross_entropy(model(tokens)[:, [-1]], labels)[0])
+    assert ours.keys() == plain.keys()
+    for name, gradient in plain.items():
+        largest = float(gradient.abs().max())
+        assert float((ours[name] - gradient).abs().max()) <= tolerance * largest, name
+
+
+def test_it_has_grokked(grokked: Checkpoint) -> None:
+    assert grokked.run is not None
+    times = grokked.run.measure("times")
+    assert times["grokked"]
+    assert mg.evaluate(grokked.model, grokked.task)["correct"] >= 0.99
+
+
+def test_key_frequencies_are_few_and_hold_the_embedding(
+    grokked: Checkpoint, untrained: Checkpoint
+) -> None:
+    keys = mg.key_frequencies(grokked)
+    assert 2 <= len(keys.freqs) <= 8
+    assert mg.key_frequencies(untrained).freqs == ()
+    assert mg.discovery.load("measures", "spectra")(grokked).headline >= 0.6
+    assert mg.discovery.load("measures", "spectra")(untrained).headline < 0.35
+
+
+def test_the_ablation_check_passes_only_after_training(
+    grokked: Checkpoint, untrained: Checkpoint
+) -> None:
+    assert mg.frequency_ablation(grokked)["passed"] is True
+    failed = mg.frequency_ablation(untrained)
+    assert failed["passed"] is False
+    assert "keys removed" in str(failed["failed_lines"])
+    assert failed.definition["split"].startswith("train")
+
+
+def test_restricted_loss_is_low_and_excluded_loss_high(grokked: Checkpoint) -> None:
+    """Restricted below the loss itself; excluded above chance, since the circuit then misleads."""
+    keys = mg.key_frequencies(grokked).freqs
+    logits = grokked.answer_logits[:, 0, :59].double()
+    restricted = float(mg.measures.restricted_loss(logits.numpy(), p=59, keys=keys))
+    excluded = float(mg.measures.excluded_loss(logits, p=59, keys=keys))
+    assert restricted < mg.evaluate(grokked.model, grokked.task)["loss"]
+    assert excluded > 1
+    random = [k for k in range(1, 30) if k not in keys][: len(keys)]
+    assert float(mg.measures.restricted_loss(logits, p=59, keys=random)) > 100 * restricted
+
+
+def test_numpy_and_torch_give_the_same(grokked: Checkpoint) -> None:
+    logits = grokked.answer_logits[:, 0, :59].double()
+    from_torch = mg.measures.logit_cosines(logits, 59, [4])
+    from_numpy = mg.measures.logit_cosines(logits.numpy(), 59, [4])
+    assert torch.equal(from_torch.cosines, from_numpy.cosines)

@@ -1,0 +1,102 @@
+"""Published settings are what was published, and can all be built."""
+
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from mechgrok.config import AdamW, ConfigError, RunConfig, Seeds
+from mechgrok.models.transformer import n_parameters
+from mechgrok.options import differences
+from mechgrok.presets import NAMES, preset, with_seed
+from mechgrok.runs.checkpoint import build_model
+from mechgrok.tasks.binary import Task
+from mechgrok.training import optimizers
+from mechgrok.training.schedule import checkpoint_rule
+
+WANTED = {
+    "nanda2023_mainline", "tl_grokking_demo", "quick", "two_layer_canonical", "two_layer_literal",
+    "smoke_p17", "clean_p47",
+}  # fmt: skip
+
+
+def test_names_are_unique_and_complete() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    assert set(NAMES) >= WANTED
+    assert all(preset(name).preset == name for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_can_be_built(name: str) -> None:
+    config = preset(name)
+    task = Task.make(config.task, config.seeds)
+    model = build_model(config, task)
+    assert n_parameters(model) > 0
+    optimizers.make([p for p in model.parameters() if p.requires_grad], config.optim)
+    assert checkpoint_rule(config.schedule.checkpoints)(0, {})  # every run keeps its first weights
+
+
+def test_the_mainline_is_the_papers() -> None:
+    """arXiv 2301.05217, section 3 and the released config."""
+    config = preset("nanda2023_mainline")
+    assert (config.task.n, config.task.operation, config.task.frac_train) == (113, "add", 0.3)
+    assert (config.task.split, config.task.outputs) == ("nanda2023", "tokens")
+    model = config.model
+    assert (model.n_layers, model.d_model, model.n_heads, model.d_head, model.d_mlp) == (1, 128, 4, 32, 512)
+    assert (model.act_fn, model.normalization, model.init, model.trained_biases) == (
+        "relu", None, "nanda2023", "mlp",
+    )  # fmt: skip
+    assert config.optim == AdamW(lr=1e-3, weight_decay=1.0, betas=(0.9, 0.98), eps=1e-8, warmup_steps=10)
+    assert config.loss.dtype == "float64"
+    assert (config.stop.max_steps, config.stop.after_generalised) == (40_000, 5_000)  # issue 2
+    assert config.seeds == Seeds()
+
+
+def test_the_demo_is_transformer_lenss() -> None:
+    config = preset("tl_grokking_demo")
+    assert (config.task.split, config.task.outputs) == ("torch_randperm", "answers")
+    assert (config.model.init, config.model.trained_biases) == ("tl3", "none")
+    assert (config.seeds.data, config.seeds.init) == (598, 999)
+    assert config.optim.warmup_steps == 0
+    assert config.stop.max_steps == 25_000
+
+
+def test_the_two_layer_presets_differ_in_decay_and_stop_only() -> None:
+    changed = differences(preset("two_layer_canonical"), preset("two_layer_literal"))
+    assert set(changed) == {"preset", "optim.weight_decay", "stop.max_steps", "stop.after_generalised"}
+    assert changed["optim.weight_decay"] == (1.0, 1e-3)
+    assert changed["stop.max_steps"][1] == 20_000
+
+
+def test_quick_is_the_designs() -> None:
+    config = preset("quick")
+    assert (config.task.n, config.task.frac_train, config.optim.weight_decay) == (59, 0.4, 1.0)
+    assert (config.model.d_model, config.model.d_mlp, config.stop.max_steps) == (128, 512, 9_000)
+
+
+@pytest.mark.parametrize("wrong", ["nanda2023", "Quick", "two_layer", "nothing like it", ""])
+def test_an_unknown_preset_lists_names(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="unknown preset") as error:
+        preset(wrong)
+    assert any(name in str(error.value) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_seed_sets_every_seed(name: str) -> None:
+    seeds = asdict(preset(name, seed=7).seeds)
+    fixed = seeds.pop("fixed")
+    assert {seeds[field] for field in seeds if field not in fixed} == {7}
+    assert preset(name, seed=7) != preset(name, seed=8)
+
+
+def test_a_fixed_seed_stays() -> None:
+    config = RunConfig(seeds=Seeds(data=0, probe=42, fixed=("data", "probe")))
+    seeds = with_seed(config, 9).seeds
+    assert (seeds.data, seeds.probe, seeds.fixed) == (0, 42, ("data", "probe"))
+    free = {f.name for f in fields(Seeds)} - {"data", "probe", "fixed"}
+    assert {getattr(seeds, name) for name in free} == {9}
+    assert replace(with_seed(config, 9), seeds=config.seeds) == config
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 0"):
+        with_seed(RunConfig(), -1)
