@@ -13,7 +13,8 @@ from typing import Any, Final
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mechgrok.runs.storage import write_bytes, write_text
+from mechgrok.runs.run import Run
+from mechgrok.runs.storage import RunError, tensor_digest, write_bytes, write_json, write_text
 
 CONFIG: Final = {"responsive": True, "displaylogo": False, "showSendToCloud": False}
 """Of every plotly figure: no button or link that leads to another host."""
@@ -55,6 +56,22 @@ def save_figure(figure: go.Figure, stem: str | Path) -> list[Path]:
             written.append(picture)
     except Exception as error:  # a browser fails in many ways, and the html is complete without it
         _say(f"pictures: {path} could not draw ({type(error).__name__}: {error}); html is written")
+    return written
+
+
+def save_picture(figure: go.Figure, stem: Path, run: Run, command: str) -> Path:
+    """Write `stem`.png, and beside it `stem`.source.json: the command and the run's digests.
+
+    Raises RunError without a browser or kaleido.
+    """
+    path = browser()
+    if path is None or not has_kaleido():
+        raise RunError(f"cannot draw {stem}.png; {HINT}")
+    written = stem.with_name(f"{stem.name}.png")
+    write_bytes(written, render(figure, "png", path))
+    source = {"command": command, "run": run.name, "config": run.config.digest()}
+    source["weights"] = tensor_digest(run[-1].weights)
+    write_json(stem.with_name(f"{stem.name}.source.json"), source)
     return written
 
 

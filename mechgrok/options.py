@@ -23,7 +23,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config)))
 
 
-def from_dict(kind: type[C], data: Mapping[str, Any], path: str = "") -> C:
+def from_dict(kind: type[C], data: Any, path: str = "") -> C:
     """Build a config strictly: an unknown field or a wrong type is a ConfigError."""
     if not isinstance(data, Mapping):
         where = path.rstrip(".") or "the config"

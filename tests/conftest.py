@@ -2,12 +2,14 @@
 
 import jaxtyping
 
-jaxtyping.install_import_hook("mechgrok", "typecheck.check")  # before anything of mechgrok is imported
+jaxtyping.install_import_hook(
+    "mechgrok", "typecheck.check"
+)  # before anything of mechgrok is imported
 
 import pytest  # noqa: E402
+import tiny  # noqa: E402
 import torch  # noqa: E402
 
-import tiny  # noqa: E402
 from mechgrok.runs.run import Run  # noqa: E402
 
 torch.set_num_threads(1)
@@ -18,7 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: minutes rather than seconds; run with --slow or -m slow")
+    config.addinivalue_line(
+        "markers", "slow: minutes rather than seconds; run with --slow or -m slow"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

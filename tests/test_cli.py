@@ -12,7 +12,16 @@ from mechgrok.presets import NAMES, preset
 
 def test_flags_sets_and_dotted_overrides_meet_in_one_config() -> None:
     asked = read_train(
-        ["--preset", "quick", "--seed", "3", "--set", "optim.lr=2e-3", "--optim.weight-decay", "0.3"],
+        [
+            "--preset",
+            "quick",
+            "--seed",
+            "3",
+            "--set",
+            "optim.lr=2e-3",
+            "--optim.weight-decay",
+            "0.3",
+        ],
         "smoke_p17",
         "test",
     )

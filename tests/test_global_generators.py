@@ -52,5 +52,7 @@ def test_nothing_global_is_reseeded_or_drawn_from(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [name for name, _ in lines] == ["config", "task", "task", "task", "model", "train"] + ["control"] * 3
+    assert [name for name, _ in lines] == ["config", "task", "task", "task", "model", "train"] + [
+        "control"
+    ] * 3
     assert all((answer == "True") == (name != "control") for name, answer in lines), lines

@@ -4,27 +4,34 @@ Made by `python experiments/grok_modadd.py --preset quick --seed 4`, of which th
 checkpoint are kept. What is asserted is structure that every grokked model of the task has.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 import mechgrok as mg
-from mechgrok.models.shared_prefix import answer_logits, refusal
+from mechgrok.models.shared_prefix import answer_logits, answer_neurons, refusal
 from mechgrok.runs.checkpoint import Checkpoint
+from mechgrok.runs.storage import RunError
 from mechgrok.training import losses
 
 RUN = Path(__file__).parent / "data" / "quick_grokked"
 
 
 @pytest.fixture(scope="module")
-def grokked() -> Checkpoint:
-    return mg.load_run(RUN)[-1]
+def run(tmp_path_factory: pytest.TempPathFactory) -> mg.Run:
+    return mg.load_run(shutil.copytree(RUN, tmp_path_factory.mktemp("runs") / "quick_grokked"))
 
 
 @pytest.fixture(scope="module")
-def untrained() -> Checkpoint:
-    return mg.load_run(RUN)[0]
+def grokked(run: mg.Run) -> Checkpoint:
+    return run[-1]
+
+
+@pytest.fixture(scope="module")
+def untrained(run: mg.Run) -> Checkpoint:
+    return run[0]
 
 
 def gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -54,10 +61,8 @@ def test_fast_and_hooked_forward_agree(
         assert float((ours[name] - gradient).abs().max()) <= tolerance * largest, name
 
 
-def test_it_has_grokked(grokked: Checkpoint) -> None:
-    assert grokked.run is not None
-    times = grokked.run.measure("times")
-    assert times["grokked"]
+def test_it_has_grokked(run: mg.Run, grokked: Checkpoint) -> None:
+    assert run.measure("times")["grokked"]
     assert mg.evaluate(grokked.model, grokked.task)["correct"] >= 0.99
 
 
@@ -98,3 +103,23 @@ def test_numpy_and_torch_give_the_same(grokked: Checkpoint) -> None:
     from_torch = mg.measures.logit_cosines(logits, 59, [4])
     from_numpy = mg.measures.logit_cosines(logits.numpy(), 59, [4])
     assert torch.equal(from_torch.cosines, from_numpy.cosines)
+
+
+def test_answer_neurons_equal_the_hooked_ones(grokked: Checkpoint) -> None:
+    tokens = grokked.task.tokens[:200]
+    name = "blocks.0.mlp.hook_post"
+    with torch.no_grad():
+        _, cache = grokked.model.run_with_cache(tokens, names_filter=name)
+        fast = answer_neurons(grokked.model, tokens)
+    assert float((fast - cache[name][:, -1]).abs().max()) <= 1e-5 * float(cache[name].abs().max())
+
+
+def test_delay_over_a_set_of_runs(run: mg.Run, tmp_path: Path) -> None:
+    other = mg.load_run(shutil.copytree(RUN, tmp_path / "other"))
+    runs = mg.Runs([run, other])
+    found = runs.measure("delay")
+    assert found["mean"] == found[run.name] == found["other"]
+    assert isinstance(found["low"], mg.NotApplicable), "two runs give no interval"
+    assert len(runs.series("test_acc").groupby("run")) == 2
+    with pytest.raises(RunError, match="twice"):
+        mg.Runs([run, run])

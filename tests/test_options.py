@@ -76,7 +76,11 @@ def test_yaml_reads_1e_minus_3_as_text_and_it_is_a_number_all_the_same() -> None
         ("task.relabel", "yes", "expected bool"),
         ("task.n", None, "expected int"),
         ("task.outputs", "all", "expected one of ['tokens', 'answers']"),
-        ("model.normalization", "BatchNorm", "expected one of ['LN', 'LNPre', 'RMS', 'RMSPre'] or null"),
+        (
+            "model.normalization",
+            "BatchNorm",
+            "expected one of ['LN', 'LNPre', 'RMS', 'RMSPre'] or null",
+        ),
         ("model.trained_biases", "some", "expected one of"),
         ("schedule.checkpoints", "at 0", "schedule.checkpoints = 'at 0'"),
         ("schedule.checkpoints", [0], "schedule.checkpoints = 0; expected str"),
@@ -140,7 +144,13 @@ def test_the_digest_follows_what_decides_the_weights(change: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     "change",
-    [{"stop.max_steps": 1}, {"stop.after_generalised": 3}, {"device": "cuda"}, {"threads": 2}, {"preset": "x"}],
+    [
+        {"stop.max_steps": 1},
+        {"stop.after_generalised": 3},
+        {"device": "cuda"},
+        {"threads": 2},
+        {"preset": "x"},
+    ],
 )
 def test_the_digest_does_not_follow_what_does_not(change: dict[str, Any]) -> None:
     assert override(tiny.config(), change).digest() == tiny.config().digest()

@@ -41,11 +41,19 @@ def test_the_mainline_is_the_papers() -> None:
     assert (config.task.n, config.task.operation, config.task.frac_train) == (113, "add", 0.3)
     assert (config.task.split, config.task.outputs) == ("nanda2023", "tokens")
     model = config.model
-    assert (model.n_layers, model.d_model, model.n_heads, model.d_head, model.d_mlp) == (1, 128, 4, 32, 512)
+    assert (model.n_layers, model.d_model, model.n_heads, model.d_head, model.d_mlp) == (
+        1,
+        128,
+        4,
+        32,
+        512,
+    )
     assert (model.act_fn, model.normalization, model.init, model.trained_biases) == (
         "relu", None, "nanda2023", "mlp",
     )  # fmt: skip
-    assert config.optim == AdamW(lr=1e-3, weight_decay=1.0, betas=(0.9, 0.98), eps=1e-8, warmup_steps=10)
+    assert config.optim == AdamW(
+        lr=1e-3, weight_decay=1.0, betas=(0.9, 0.98), eps=1e-8, warmup_steps=10
+    )
     assert config.loss.dtype == "float64"
     assert (config.stop.max_steps, config.stop.after_generalised) == (40_000, 5_000)  # issue 2
     assert config.seeds == Seeds()
@@ -62,7 +70,12 @@ def test_the_demo_is_transformer_lenss() -> None:
 
 def test_the_two_layer_presets_differ_in_decay_and_stop_only() -> None:
     changed = differences(preset("two_layer_canonical"), preset("two_layer_literal"))
-    assert set(changed) == {"preset", "optim.weight_decay", "stop.max_steps", "stop.after_generalised"}
+    assert set(changed) == {
+        "preset",
+        "optim.weight_decay",
+        "stop.max_steps",
+        "stop.after_generalised",
+    }
     assert changed["optim.weight_decay"] == (1.0, 1e-3)
     assert changed["stop.max_steps"][1] == 20_000
 

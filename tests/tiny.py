@@ -42,7 +42,9 @@ def trained_parts(directory: Path) -> dict[str, Any]:
     """Everything of a run that training decides: bits of weights and state, and metrics."""
     found: dict[str, Any] = {"metrics": metrics(directory)}
     for step in layout.steps(directory, "checkpoints"):
-        found[f"checkpoint {step}"] = tensor_digest(read_tensors(layout.checkpoint(directory, step))[0])
+        found[f"checkpoint {step}"] = tensor_digest(
+            read_tensors(layout.checkpoint(directory, step))[0]
+        )
     last = layout.steps(directory, "state")[-1]
     tensors, header = read_tensors(layout.state(directory, last))
     header["progress"]["metrics"].pop("seconds", None)

@@ -188,5 +188,8 @@ def neurons(checkpoint: Subject) -> Float[Tensor, "pairs d_mlp"]:
     model = checkpoint.model
     if model.cfg.attn_only:
         raise DoesNotApply("the model has attention only, so it has no neurons")
-    name = f"blocks.{model.cfg.n_layers - 1}.mlp.hook_post"
-    return activations(model, task.tokens, {name: lambda post: post[:, ANSWER]})[name]
+    # Imported here because it loads transformer_lens, which the pure functions do not need.
+    from mechgrok.models.shared_prefix import answer_neurons
+
+    with torch.no_grad():
+        return answer_neurons(model, task.tokens.to(model.embed.W_E.device))

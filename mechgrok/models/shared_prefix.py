@@ -20,7 +20,7 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from mechgrok.models.hooked import has_hooks
-from mechgrok.models.prefix_plan import Group, Plan, Source, plan_for
+from mechgrok.models.prefix_plan import Group, Source, plan_for
 from mechgrok.models.transformer import Transformer, check_tokens
 
 VARIABLE: Final = frozenset(
@@ -56,8 +56,28 @@ def answer_logits(
     if has_hooks(model) or refusal(model) is not None:
         logits = model(tokens)[:, list(wanted)]
     else:
-        logits = _logits(model, plan_for(tokens, wanted, model.cfg.n_layers, model.cfg.d_vocab))
+        ends = _ends(model, tokens, wanted)
+        logits = torch.stack([_spread(_answer(model, x, z), index) for x, z, index in ends], dim=1)
     return logits[:, 0] if isinstance(positions, int) else logits
+
+
+def answer_neurons(
+    model: HookedTransformer, tokens: Int[Tensor, "batch pos"], position: int = -1
+) -> Float[Tensor, "batch d_mlp"]:
+    """The last block's neurons (hook_post) at one position, by the same way and rules.
+
+    Raises ValueError as `answer_logits`, and for a model without an MLP.
+    """
+    if model.cfg.attn_only:
+        raise ValueError("the model has attention only, so it has no neurons")
+    check_tokens(model.cfg, tokens)
+    wanted = _positions(position, tokens.shape[1])
+    if has_hooks(model) or refusal(model) is not None:
+        name = f"blocks.{model.cfg.n_layers - 1}.mlp.hook_post"
+        return model.run_with_cache(tokens, names_filter=name)[1][name][:, wanted[0]]
+    [(x, z, index)] = _ends(model, tokens, wanted)
+    block: Any = model.blocks[-1]
+    return _spread(_neurons(block, _mid(block, x, z)), index)
 
 
 def refusal(model: HookedTransformer) -> str | None:
@@ -92,21 +112,34 @@ def _positions(positions: int | Sequence[int], n_ctx: int) -> tuple[int, ...]:
     return tuple(p % n_ctx for p in given)
 
 
-def _logits(model: HookedTransformer, plan: Plan) -> Float[Tensor, "batch positions d_vocab_out"]:
+def _ends(
+    model: HookedTransformer, tokens: Int[Tensor, "batch pos"], positions: tuple[int, ...]
+) -> list[tuple[Tensor, Tensor, Int[Tensor, " batch"] | None]]:
+    """Per answer position: the last block's input [1 or M, d_model] and mixed values [M, ...] of
+    every distinct prefix, and which of them each row of the batch reads (None: in order)."""
+    plan = plan_for(tokens, positions, model.cfg.n_layers, model.cfg.d_vocab)
     embedded = model.embed.W_E.index_select(0, plan.tokens)
     x = embedded + model.pos_embed.W_pos.index_select(0, plan.positions)
     for block, groups in zip(list(model.blocks)[:-1], plan.layers[:-1], strict=True):
-        mixed = _mixed(block.attn, block.ln1(x), groups)
-        leaving = [_leave(block, _take(x, g.query), z) for g, z in zip(groups, mixed, strict=True)]
-        x = torch.cat(leaving)
-    block, groups = model.blocks[-1], plan.layers[-1]
-    mixed = _mixed(block.attn, block.ln1(x), groups)
-    answers = [_answer(model, _take(x, g.query), z) for g, z in zip(groups, mixed, strict=True)]
-    spread = [
-        logits if index is None else logits.index_select(0, index)
-        for logits, index in zip(answers, plan.answers, strict=True)
-    ]
-    return torch.stack(spread, dim=1)
+        x = torch.cat([_leave(block, own, z) for own, z in _rows(block, x, groups)])
+    ends = _rows(model.blocks[-1], x, plan.layers[-1])
+    return [(x, z, index) for (x, z), index in zip(ends, plan.answers, strict=True)]
+
+
+def _rows(
+    block: Any, x: Float[Tensor, "R d_model"], groups: Sequence[Group]
+) -> list[tuple[Tensor, Tensor]]:
+    """Per group, the block's own input [1 or M, d_model] and mixed values [M, heads_d_head]."""
+    read = block.ln1(x)
+    k = _heads(read, block.attn.W_K, block.attn.b_K)
+    v = _heads(read, block.attn.W_V, block.attn.b_V)
+    return [(_take(x, group.query), _mix(block.attn, read, k, v, group)) for group in groups]
+
+
+def _spread(
+    rows: Float[Tensor, "M width"], index: Int[Tensor, " batch"] | None
+) -> Float[Tensor, "batch width"]:
+    return rows if index is None else rows.index_select(0, index)
 
 
 def _take(x: Float[Tensor, "R *width"], source: Source) -> Float[Tensor, "M *width"]:
@@ -115,14 +148,6 @@ def _take(x: Float[Tensor, "R *width"], source: Source) -> Float[Tensor, "M *wid
     if source.index is None or source.size == 1:
         return rows
     return rows.index_select(0, source.index)
-
-
-def _mixed(
-    attn: Any, x: Float[Tensor, "R d_model"], groups: Sequence[Group]
-) -> list[Float[Tensor, "M heads_d_head"]]:
-    """z of every leaving row, heads side by side: values mixed by attention."""
-    k, v = _heads(x, attn.W_K, attn.b_K), _heads(x, attn.W_V, attn.b_V)
-    return [_mix(attn, x, k, v, group) for group in groups]
 
 
 def _mix(
@@ -171,16 +196,26 @@ def _heads(
     return flat.unflatten(1, b.shape)
 
 
+def _mid(
+    block: Any, x: Float[Tensor, "#M d_model"], z: Float[Tensor, "M heads_d_head"]
+) -> Float[Tensor, "M d_model"]:
+    """The residual stream between attention and MLP."""
+    return x + torch.addmm(block.attn.b_O, z, block.attn.W_O.flatten(0, 1))
+
+
+def _neurons(block: Any, mid: Float[Tensor, "M d_model"]) -> Float[Tensor, "M d_mlp"]:
+    """Neurons after the activation function."""
+    return block.mlp.act_fn(torch.addmm(block.mlp.b_in, block.ln2(mid), block.mlp.W_in))
+
+
 def _leave(
     block: Any, x: Float[Tensor, "#M d_model"], z: Float[Tensor, "M heads_d_head"]
 ) -> Float[Tensor, "M d_model"]:
     """The residual stream leaving a block."""
-    mid = x + torch.addmm(block.attn.b_O, z, block.attn.W_O.flatten(0, 1))
+    mid = _mid(block, x, z)
     if block.cfg.attn_only:
         return mid
-    mlp = block.mlp
-    post = mlp.act_fn(torch.addmm(mlp.b_in, block.ln2(mid), mlp.W_in))
-    return mid + torch.addmm(mlp.b_out, post, mlp.W_out)
+    return mid + torch.addmm(block.mlp.b_out, _neurons(block, mid), block.mlp.W_out)
 
 
 def _answer(
@@ -202,7 +237,7 @@ def _answer(
         post = mlp.act_fn(torch.addmm(x @ mlp.W_in + mlp.b_in, z, W_O @ mlp.W_in))
         direct = torch.addmm(x @ W_U + bias, z, W_O @ W_U)
     else:
-        mid = x + torch.addmm(block.attn.b_O, z, W_O)
-        post = mlp.act_fn(torch.addmm(mlp.b_in, mid, mlp.W_in))
+        mid = _mid(block, x, z)
+        post = _neurons(block, mid)
         direct = torch.addmm(bias, mid, W_U)
     return torch.addmm(direct, post, mlp.W_out @ W_U)

@@ -182,4 +182,4 @@ def _encode(value: Value) -> Any:
 def _decode(value: Any) -> Value:
     if isinstance(value, dict):
         return NotApplicable(value["not_applicable"])
-    return value
+    return tuple(value) if isinstance(value, list) else value

@@ -179,7 +179,9 @@ def test_the_hook_table_names_every_point_with_shape_and_meaning() -> None:
 @pytest.mark.parametrize("normalization", [None, "LN", "LNPre", "RMS", "RMSPre"])
 def test_same_seed_same_model(normalization: str | None) -> None:
     def weights(seed: int) -> dict[str, Tensor]:
-        return dict(small(seed, normalization=normalization, trained_biases="all").named_parameters())
+        return dict(
+            small(seed, normalization=normalization, trained_biases="all").named_parameters()
+        )
 
     one, two, other = weights(3), weights(3), weights(4)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -288,7 +290,9 @@ def test_residual_parts_sum_to_the_stream_and_the_logits() -> None:
         stream = stream + cache["attn_out", layer]
         assert torch.equal(cache["resid_mid", layer], stream)
         stream = stream + cache["mlp_out", layer]
-        assert torch.equal(cache["resid_post", layer], stream)  # the same additions: not a bit differs
+        assert torch.equal(
+            cache["resid_post", layer], stream
+        )  # the same additions: not a bit differs
     # a matrix product, summed in another order: float64 rounding of sums of 8 terms
     torch.testing.assert_close(logits, stream @ model.W_U + model.b_U, rtol=1e-12, atol=1e-12)
     without_mlp = stream - cache["mlp_out", 1]

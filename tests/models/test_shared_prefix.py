@@ -102,7 +102,9 @@ def batches(draw: st.DrawFn) -> tuple[Tensor, Any]:
     return torch.tensor(rows), draw(positions | st.lists(positions, min_size=1, max_size=3))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(config=CONFIGS, batch=batches(), seed=st.integers(0, 2**16))
 def test_values_and_gradients_are_the_hooked_forwards(
     config: Config, batch: tuple[Tensor, Any], seed: int
@@ -264,7 +266,9 @@ def test_an_attached_hook_fires_and_acts(name: str) -> None:
 def test_a_backward_hook_fires() -> None:
     model = model_of(3)
     seen: list[Tensor] = []
-    with model.hooks(bwd_hooks=[("blocks.0.hook_resid_mid", lambda value, hook: seen.append(value))]):
+    with model.hooks(
+        bwd_hooks=[("blocks.0.hook_resid_mid", lambda value, hook: seen.append(value))]
+    ):
         answer_logits(model, ALL_PAIRS).sum().backward()
     assert [value.shape for value in seen] == [(25, 3, 8)]
 
@@ -321,7 +325,9 @@ def test_inference_mode_is_covered() -> None:
     expected = model(ALL_PAIRS)[:, -1].detach()
     with torch.inference_mode():
         found = answer_logits(model, ALL_PAIRS.clone())
-    assert float((found - expected).abs().max()) < BOUNDS[torch.float64] * float(expected.abs().max())
+    assert float((found - expected).abs().max()) < BOUNDS[torch.float64] * float(
+        expected.abs().max()
+    )
 
 
 def test_int32_tokens_give_the_same_logits() -> None:

@@ -48,7 +48,10 @@ def test_every_label_is_the_one_right_answer(operation: str, n: int) -> None:
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_commutative_is_true_exactly_where_it_is_said(operation: str) -> None:
     task = make(operation=operation, n=7)
-    table = {(a, b): c for (a, b, _), c in zip(task.tokens.tolist(), task.labels[:, 0].tolist(), strict=True)}
+    table = {
+        (a, b): c
+        for (a, b, _), c in zip(task.tokens.tolist(), task.labels[:, 0].tolist(), strict=True)
+    }
     symmetric = all(table[a, b] == table[b, a] for a, b in table if (b, a) in table)
     assert symmetric == (operation in COMMUTATIVE)
 
@@ -223,7 +226,11 @@ def several_answers(**changes: object) -> Rows:
         "tokens": torch.tensor([[0, 1, 2, 0], [2, 1, 0, 1]]),
         "answer_positions": torch.tensor([[1, 2], [3, 3]]),
         "labels": torch.tensor([[2, 0], [1, IGNORE]]),
-        "splits": {"train": torch.tensor([0]), "test": torch.tensor([1]), "probe": torch.tensor([0, 1])},
+        "splits": {
+            "train": torch.tensor([0]),
+            "test": torch.tensor([1]),
+            "probe": torch.tensor([0, 1]),
+        },
         "d_vocab_out": 3,
     }
     return Rows(**{**fields, **changes})
@@ -248,7 +255,10 @@ def test_rows_may_have_several_answers_and_overlapping_splits() -> None:
         ({"labels": torch.tensor([[2, 3], [1, IGNORE]])}, "label 3"),
         ({"labels": torch.tensor([[2, -1], [1, IGNORE]])}, "label -1"),
         ({"splits": {"train": torch.tensor([0])}}, "test split is empty"),
-        ({"splits": {"train": torch.tensor([], dtype=torch.long), "test": torch.tensor([1])}}, "train"),
+        (
+            {"splits": {"train": torch.tensor([], dtype=torch.long), "test": torch.tensor([1])}},
+            "train",
+        ),
     ],
 )
 def test_rows_no_model_could_use_are_refused(changes: dict[str, object], said: str) -> None:
@@ -262,6 +272,9 @@ def test_brute_force_itself_can_fail() -> None:
     wrong = task.labels.clone()
     wrong[7] = (wrong[7] + 1) % 5
     pairs = itertools.product(range(5), repeat=2)
-    seen = [right_answers("add", a, b, 5) == {c} for (a, b), c in zip(pairs, wrong[:, 0].tolist(), strict=True)]
+    seen = [
+        right_answers("add", a, b, 5) == {c}
+        for (a, b), c in zip(pairs, wrong[:, 0].tolist(), strict=True)
+    ]
     assert seen.count(False) == 1
     assert not seen[7]

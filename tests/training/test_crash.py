@@ -72,7 +72,9 @@ def check_intact_then_resume(directory: Path, undisturbed: Path) -> None:
     run = Run(directory)
     assert run[-1].step == run.steps[-1]
     assert run.status["state"] in ("running", "finished")
-    assert [row["step"] for row in run.evaluations()] == sorted({r["step"] for r in run.evaluations()})
+    assert [row["step"] for row in run.evaluations()] == sorted(
+        {r["step"] for r in run.evaluations()}
+    )
     train(directory)
     assert tiny.trained_parts(directory) == tiny.trained_parts(undisturbed)
     assert Run(directory).status["state"] == "finished"
@@ -156,7 +158,9 @@ def test_dying_at_many_times(case: int, tmp_path: Path, undisturbed: Path) -> No
     check_intact_then_resume(tmp_path / "run", undisturbed)
 
 
-def test_the_comparison_sees_a_lost_or_changed_checkpoint(tmp_path: Path, undisturbed: Path) -> None:
+def test_the_comparison_sees_a_lost_or_changed_checkpoint(
+    tmp_path: Path, undisturbed: Path
+) -> None:
     """The control: planted damage turns the check red."""
     shutil.copytree(undisturbed, tmp_path / "run")
     parts = tiny.trained_parts(tmp_path / "run")
@@ -405,7 +409,9 @@ def test_a_read_only_directory_is_named_and_stays_as_it_is(
     assert as_nobody(lambda: train(run, **{"stop.max_steps": 80})) == 42
     assert as_nobody(lambda: train(open_to_all / "new")) == 42
     assert tiny.files(run) == files
-    assert as_nobody(lambda: Run(run)[-1].answer_logits) == 0  # reading needs no permission to write
+    assert (
+        as_nobody(lambda: Run(run)[-1].answer_logits) == 0
+    )  # reading needs no permission to write
 
 
 def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:

@@ -65,7 +65,9 @@ def test_second_derivatives_are_right_too() -> None:
     inputs = random_logits(1, 5, 3).double()
 
     def curvature(loss: Any) -> Tensor:
-        return torch.autograd.functional.hessian(lambda w: loss((inputs @ w.T).tanh()).sum(), weights)
+        return torch.autograd.functional.hessian(
+            lambda w: loss((inputs @ w.T).tanh()).sum(), weights
+        )
 
     ours = curvature(lambda logits: Surprisal.apply(logits, labels))
     torchs = curvature(lambda logits: F.cross_entropy(logits, labels, reduction="none"))
@@ -95,7 +97,9 @@ def test_answers_are_averaged_and_rows_are_reported(in_float64: bool) -> None:
     labels = torch.tensor([[1, 2, 3], [0, IGNORE, IGNORE], [4, IGNORE, 0], [IGNORE, 1, 1]])
     scalar, parts = cross_entropy(logits, labels, in_float64)
     by_hand = {
-        (row, answer): float(F.cross_entropy(logits.detach()[row, answer].double(), labels[row, answer]))
+        (row, answer): float(
+            F.cross_entropy(logits.detach()[row, answer].double(), labels[row, answer])
+        )
         for row in range(4)
         for answer in range(3)
         if labels[row, answer] != IGNORE
@@ -106,7 +110,10 @@ def test_answers_are_averaged_and_rows_are_reported(in_float64: bool) -> None:
         own = [value for (r, _), value in by_hand.items() if r == row]
         assert float(parts["loss"][row]) == pytest.approx(sum(own) / len(own), rel=tolerance)
     best = logits.argmax(-1)
-    right = [all(best[r, a] == labels[r, a] for a in range(3) if labels[r, a] != IGNORE) for r in range(4)]
+    right = [
+        all(best[r, a] == labels[r, a] for a in range(3) if labels[r, a] != IGNORE)
+        for r in range(4)
+    ]
     assert parts["correct"].bool().tolist() == right
     (gradient,) = torch.autograd.grad(scalar, logits)
     assert not gradient[labels == IGNORE].any()
@@ -115,7 +122,12 @@ def test_answers_are_averaged_and_rows_are_reported(in_float64: bool) -> None:
 
 def test_a_row_is_right_only_if_every_answer_is() -> None:
     logits = torch.eye(3)[None]  # answers 0, 1, 2 at the three positions
-    for labels, right in [([0, 1, 2], 1.0), ([0, 1, 1], 0.0), ([0, IGNORE, 2], 1.0), ([1, IGNORE, 2], 0.0)]:
+    for labels, right in [
+        ([0, 1, 2], 1.0),
+        ([0, 1, 1], 0.0),
+        ([0, IGNORE, 2], 1.0),
+        ([1, IGNORE, 2], 0.0),
+    ]:
         assert cross_entropy(logits, torch.tensor([labels]))[1]["correct"].tolist() == [right]
 
 
@@ -139,7 +151,11 @@ def sequences() -> Sequences:
         tokens=torch.tensor([[0, 1, 2, 3], [4, 3, 2, 1], [0, 0, 1, 1]]),
         answer_positions=torch.tensor([[1, 2], [3, 3], [0, 3]]),
         labels=torch.tensor([[2, 0], [1, IGNORE], [4, 3]]),
-        splits={"train": torch.tensor([0, 2]), "test": torch.tensor([1]), "probe": torch.tensor([0, 1, 2])},
+        splits={
+            "train": torch.tensor([0, 2]),
+            "test": torch.tensor([1]),
+            "probe": torch.tensor([0, 1, 2]),
+        },
         d_vocab_out=5,
     )
 
@@ -159,7 +175,9 @@ def test_each_row_is_read_at_its_own_positions(n_layers: int) -> None:
     for row, positions in enumerate(task.answer_positions.tolist()):
         for answer, position in enumerate(positions):
             # the same sums in another order, in float64
-            torch.testing.assert_close(found[row, answer], everything[row, position], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                found[row, answer], everything[row, position], rtol=1e-10, atol=1e-12
+            )
 
 
 def test_evaluation_is_the_mean_over_a_splits_rows() -> None:
@@ -170,14 +188,21 @@ def test_evaluation_is_the_mean_over_a_splits_rows() -> None:
     assert found["loss"] == pytest.approx(float(parts["loss"].mean()), rel=1e-12)  # float64 sums
     assert found["correct"] == float(parts["correct"].mean())
     assert of.training  # as it was
-    assert set(evaluate_splits(of, task, loss, "cpu")) == {"train_loss", "test_loss", "train_acc", "test_acc"}
+    assert set(evaluate_splits(of, task, loss, "cpu")) == {
+        "train_loss",
+        "test_loss",
+        "train_acc",
+        "test_acc",
+    }
     with pytest.raises(ValueError, match="unknown split 'validation'.*probe"):
         evaluate(of, task, loss, "validation", "cpu")
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task.make(BinaryTask(n=5, frac_train=0.5), Seeds())
-    of = build(TransformerModel(d_model=8, n_heads=2, d_head=4), d_vocab=6, n_ctx=3, d_vocab_out=6, seed=0)
+    of = build(
+        TransformerModel(d_model=8, n_heads=2, d_head=4), d_vocab=6, n_ctx=3, d_vocab_out=6, seed=0
+    )
     loss = make(CrossEntropy())
     whole = evaluate(of, task, loss, "test", "cpu")
     monkeypatch.setattr("mechgrok.training.evaluation.CHUNK", 4)

@@ -105,7 +105,9 @@ def test_the_average_is_the_exponential_average_of_the_weights(tmp_path: Path) -
 
 def test_update_norm_is_the_relative_change_since_the_evaluation_before(tmp_path: Path) -> None:
     run = tiny.train(
-        tiny.config(record__recorders=["update_norm", "weight_norm"], schedule__checkpoints=["every 10"]),
+        tiny.config(
+            record__recorders=["update_norm", "weight_norm"], schedule__checkpoints=["every 10"]
+        ),
         tmp_path / "run",
     )
     rows = {row["step"]: row for row in run.evaluations()}
@@ -118,7 +120,9 @@ def test_update_norm_is_the_relative_change_since_the_evaluation_before(tmp_path
         expected = float((flat[step] - flat[step - 10]).norm() / flat[step - 10].norm())
         assert rows[step]["update_norm"] == pytest.approx(expected, rel=1e-6)  # float32 differences
         # frozen biases are 0 and add nothing
-        assert rows[step]["sum_of_squares"] == pytest.approx(float(flat[step].square().sum()), rel=1e-9)
+        assert rows[step]["sum_of_squares"] == pytest.approx(
+            float(flat[step].square().sum()), rel=1e-9
+        )
 
 
 def test_a_finished_run_returns_at_once_and_unchanged(tmp_path: Path) -> None:
@@ -147,7 +151,9 @@ def test_resume_false_refuses_a_run_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="resume is False"):
         trainer.train(tiny.config(), run=tmp_path / "run", resume=False, progress=False)
     assert tiny.files(tmp_path / "run") == files
-    trainer.train(tiny.config(stop__max_steps=0), run=tmp_path / "new", resume=False, progress=False)
+    trainer.train(
+        tiny.config(stop__max_steps=0), run=tmp_path / "new", resume=False, progress=False
+    )
 
 
 def test_another_config_is_refused_with_the_fields_that_differ(tmp_path: Path) -> None:
@@ -244,11 +250,14 @@ def test_checkpoint_rules(rule: str, due: list[int]) -> None:
             found.append(step)
     assert found == due
     both = checkpoint_rule([rule, "at 119"])
-    assert [s for s in range(121) if both(s, {})] == sorted({*[s for s in due if "while" not in rule], 119})
+    assert [s for s in range(121) if both(s, {})] == sorted(
+        {*[s for s in due if "while" not in rule], 119}
+    )
 
 
 @pytest.mark.parametrize(
-    "rule", ["", "every", "every 0", "log 0 until 5", "at", "every 5 while x in 1", "often", "at -1"]
+    "rule",
+    ["", "every", "every 0", "log 0 until 5", "at", "every 5 while x in 1", "often", "at -1"],
 )
 def test_a_rule_that_cannot_be_read_lists_the_forms(rule: str) -> None:
     with pytest.raises(ConfigError, match="forms|at least 1"):
@@ -275,7 +284,12 @@ def test_generalising_takes_three_evaluations_in_a_row() -> None:
 def test_the_stop_rule_counts_from_the_first_of_the_three() -> None:
     solved = progress_of([0, 1, 1, 1])
     rule = Stop(max_steps=100, after_generalised=25)
-    assert [solved.stop_reason(step, rule) is not None for step in (30, 34, 35, 99)] == [False, False, True, True]
+    assert [solved.stop_reason(step, rule) is not None for step in (30, 34, 35, 99)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert "25 steps after generalising at 10" in str(solved.stop_reason(35, rule))
     assert solved.stop_reason(99, Stop(100, None)) is None
     assert solved.stop_reason(100, Stop(100, None)) == "max_steps 100"
@@ -350,7 +364,9 @@ def test_a_huge_rate_diverges_and_keeps_the_last_good_checkpoint(tmp_path: Path)
     run = Run(tmp_path / "run")
     assert run.status["state"] == "diverged"
     assert all(w.isfinite().all() for w in run[-1].weights.values())
-    assert (run.path / "latest").read_text().strip() == layout.checkpoint(run.path, run.steps[-1]).name
+    assert (run.path / "latest").read_text().strip() == layout.checkpoint(
+        run.path, run.steps[-1]
+    ).name
 
 
 def test_a_loss_that_is_not_a_number_stops_and_harms_nothing(
