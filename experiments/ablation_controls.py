@@ -45,7 +45,7 @@ KEPT = (
 @explain_errors
 def main(arguments: Sequence[str]) -> None:
     """Train or resume the four models, check each, print and save the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("results"), help="where runs are kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="smoke_p17 for 100 steps")

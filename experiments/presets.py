@@ -24,7 +24,7 @@ EXPECTED = Path(__file__).with_suffix(".expected.json")
 @explain_errors
 def main(arguments: Sequence[str]) -> None:
     """Train or resume the runs, print the table, check the bands."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("preset", nargs="?", default="smoke_p17")
     parser.add_argument("--seeds", default="0:1", help="first:end, or a comma-separated list")
     parser.add_argument("--runs", type=Path, default=Path("results"), help="where runs are kept")

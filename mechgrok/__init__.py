@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mechgrok.models.shared_prefix import answer_logits
     from mechgrok.plotting import plot
     from mechgrok.presets import preset
-    from mechgrok.report import write_report as report
+    from mechgrok.report import write_report
     from mechgrok.runs.checkpoint import Checkpoint
     from mechgrok.runs.result import NotApplicable, Result
     from mechgrok.runs.run import Run
@@ -42,9 +42,9 @@ _HOME = {
     "models": "models",
     "plot": "plotting:plot",
     "preset": "presets:preset",
-    "report": "report:write_report",
     "tasks": "tasks",
     "train": "training.trainer:train",
+    "write_report": "report:write_report",
 }
 
 __all__ = [
@@ -64,9 +64,9 @@ __all__ = [
     "models",
     "plot",
     "preset",
-    "report",
     "tasks",
     "train",
+    "write_report",
 ]
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape as escape
-from typing import Final
+from typing import Any, Final
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -91,13 +91,14 @@ def folded(title: str, text: str) -> str:
 
 def figure(drawn: go.Figure, name: str) -> str:
     """A plotly figure, or the reason why there is nothing to draw."""
-    meta = drawn.layout.meta
+    layout: Any = drawn.layout
+    meta = layout.meta
     if isinstance(meta, Mapping) and "does_not_apply" in meta:
-        title = drawn.layout.title.text
+        title = layout.title.text
         return card(paragraph(f"{title}: does not apply: {meta['does_not_apply']}", "absent"))
     spec = json.loads(drawn.to_json() or "{}")
     arguments = ",".join(_script(part) for part in (name, spec["data"], spec["layout"], CONFIG))
-    place = f'<div id="{escape(name)}" class="plot" style="height:{drawn.layout.height}px"></div>'
+    place = f'<div id="{escape(name)}" class="plot" style="height:{layout.height}px"></div>'
     return card(place, f"<script>Plotly.newPlot({arguments})</script>")
 
 

@@ -92,7 +92,8 @@ def render(figure: go.Figure, kind: str, path: str) -> bytes:
     """A picture of a figure, drawn without the network."""
     import kaleido  # an extra: `pip install mechgrok[static]`
 
-    size: dict[str, Any] = {"width": figure.layout.width or WIDTH, "height": figure.layout.height}
+    layout: Any = figure.layout
+    size = {"width": layout.width or WIDTH, "height": layout.height}
     options = {"format": kind, "scale": SCALE, **{k: v for k, v in size.items() if v}}
     # kaleido's page would load MathJax from a CDN
     return kaleido.calc_fig_sync(

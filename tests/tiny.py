@@ -25,7 +25,7 @@ EVERYTHING = {
     "optim.ema": 0.9,
     "record.recorders": ["update_norm", "weight_norm"],
 }
-"""Settings whose state a resumed run must restore: generators, partial epochs, averages, recorders."""
+"""Settings whose state a resume must restore: generators, partial epochs, averages, recorders."""
 
 
 def config(**changes: Any) -> RunConfig:

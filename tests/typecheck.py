@@ -1,4 +1,4 @@
-"""The runtime type checker of the test suite: beartype, with PEP 484's rule that an int is a float."""
+"""The type checker of every test run: beartype, with PEP 484's rule that an int is a float."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,7 +1,8 @@
 """Measures: `mechgrok.measures.X(arrays, ...)` is the pure function of the file X.py.
 
-They take torch tensors or numpy arrays. Every file also has `measure(subject, **options) -> Result`, the wrapper for a checkpoint, a pair of
-checkpoints, a run or a set of runs. Adding a measure is adding a file; files that start with _ are helpers.
+They take torch tensors or numpy arrays. Every file also has `measure(subject, **options)`, the
+wrapper for a checkpoint, a pair of checkpoints, a run or a set of runs. Adding a measure is adding
+a file; files that start with _ are helpers.
 """
 
 import functools
@@ -47,6 +48,8 @@ def _tensor(value: Any) -> Any:
     return value
 
 
-__all__ = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+__all__ = sorted(  # pyright: ignore[reportUnsupportedDunderAll]
+    m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")
+)
 for _name in __all__:
     globals()[_name] = _pure_function(_name)

@@ -59,9 +59,8 @@ def measure(runs: Any, seed: int = 0) -> Result:
     times = [runs.values("times", name) for name in ("memorised", "generalised")]
     found = delay(times[0], times[1], seed)
     values: dict[str, Value] = {"mean": found.mean, "n": len(found.each)}
-    absent = isinstance(found.interval, NotApplicable)
-    values["low"] = found.interval if absent else found.interval[0]
-    values["high"] = found.interval if absent else found.interval[1]
+    ends = found.interval
+    values["low"], values["high"] = (ends, ends) if isinstance(ends, NotApplicable) else ends
     for run, steps in zip(runs, found.each, strict=True):
         values[run.name] = NotApplicable("censored") if steps is None else steps
     return Result("delay", values, DEFINITION)

@@ -99,20 +99,16 @@ def test_a_filter_that_selects_nothing_is_an_error() -> None:
 
 def test_an_empty_list_of_names_is_not_all_of_them() -> None:
     """TransformerLens keeps nothing for []; it must not become every hook point."""
-    try:
-        _, cache = small().run_with_cache(TOKENS, names_filter=[])
-    except HookError as error:
-        assert "selects none" in str(error)
-    else:
-        assert list(cache.keys()) == []
+    _, cache = small().run_with_cache(TOKENS, names_filter=[])
+    assert list(cache.keys()) == []
 
 
 def test_a_hook_behind_a_flag_that_is_off_is_an_error() -> None:
     model = small()
     name = "blocks.0.attn.hook_result"
-    with pytest.raises(HookError, match="never fired.*set_use_attn_result"):
+    with pytest.raises(HookError, match=r"never fired.*set_use_attn_result"):
         model.run_with_cache(TOKENS, names_filter=name)
-    with pytest.raises(HookError, match="never fired.*hook_result"):
+    with pytest.raises(HookError, match=r"never fired.*hook_result"):
         model.run_with_hooks(TOKENS, fwd_hooks=[("hook_embed", keep), (name, keep)])
     with pytest.raises(HookError, match="never fired"):
         with model.hooks(fwd_hooks=[("hook_embed", keep)]):

@@ -1,4 +1,4 @@
-"""The fast logits are the hooked forward's: values and gradients, or they are that forward itself."""
+"""The fast logits equal the hooked forward's, values and gradients, or are that forward itself."""
 
 import gc
 import warnings
@@ -16,8 +16,9 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from mechgrok.models import prefix_plan, shared_prefix
 from mechgrok.models.hooked import has_hooks
 from mechgrok.models.prefix_plan import Source
-from mechgrok.models.shared_prefix import answer_logits, refusal
+from mechgrok.models.shared_prefix import answer_logits, answer_neurons, refusal
 from mechgrok.models.transformer import make
+from mechgrok.runs.run import Run
 
 BOUNDS = {
     # float64 keeps 1e-16 a term; sums here have tens of terms, through up to three layers
@@ -32,8 +33,8 @@ Config = dict[str, Any]
 def model_of(seed: int, plain: bool = False, **fields: Any) -> HookedTransformer:
     """A model whose every parameter, biases and norms included, is random."""
     sizes: Config = {
-        "n_layers": 1, "d_model": 8, "n_heads": 2, "d_head": 4, "d_mlp": 12, "n_ctx": 5, "d_vocab": 6,
-        "d_vocab_out": 7, "act_fn": "gelu", "normalization_type": None, "device": "cpu",
+        "n_layers": 1, "d_model": 8, "n_heads": 2, "d_head": 4, "d_mlp": 12, "n_ctx": 5,
+        "d_vocab": 6, "d_vocab_out": 7, "act_fn": "gelu", "normalization_type": None, "device": "cpu",
         "dtype": torch.float64, "init_weights": False,
     }  # fmt: skip
     cfg = HookedTransformerConfig(**{**sizes, **fields})
@@ -136,8 +137,39 @@ def test_every_way_to_the_scores_is_exact(
     tokens = ALL_PAIRS.repeat(repeats, 1)[torch.randperm(25 * repeats)]
     plan = prefix_plan.make_plan(tokens, (2,), n_layers, 6)
     tabled = [pair is not None for layer in plan.layers for g in layer for pair in g.pairs[:-1]]
-    assert all(tabled) if table > 4 else (not any(tabled) or table == 4)
+    assert any(tabled) == (table > 0)
+    assert all(tabled) or table <= 4
     assert largest_difference(model_of(0, n_layers=n_layers), tokens, -1) < BOUNDS[torch.float64]
+
+
+def test_a_trained_checkpoint_keeps_its_logits(tiny_run: Run) -> None:
+    checkpoint = tiny_run[-1]
+    assert refusal(checkpoint.model) is None
+    assert checkpoint.model.cfg.dtype == torch.float32
+    assert largest_difference(checkpoint.model, checkpoint.task.tokens, -1) < BOUNDS[torch.float32]
+
+
+@pytest.mark.parametrize("setting", ["none", "rotary", "hook"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("normalization", [None, "LN"])
+def test_neurons_are_the_last_blocks(
+    setting: str, n_layers: int, normalization: str | None
+) -> None:
+    refused = REFUSED.get(setting, {})
+    model = model_of(4, n_layers=n_layers, normalization_type=normalization, **refused)
+    name = f"blocks.{n_layers - 1}.mlp.hook_post"
+    expected = model.run_with_cache(ALL_PAIRS)[1][name]
+    if setting == "hook":
+        model.add_hook("hook_embed", lambda value, hook: value * 1)
+    for position in (-1, 0):
+        found = answer_neurons(model, ALL_PAIRS, position)
+        # float64 sums in another order
+        torch.testing.assert_close(found, expected[:, position], rtol=1e-10, atol=1e-12)
+
+
+def test_a_model_without_mlp_has_no_neurons() -> None:
+    with pytest.raises(ValueError, match="no neurons"):
+        answer_neurons(model_of(0, attn_only=True), ALL_PAIRS)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])

@@ -46,7 +46,8 @@ SUBJECT = "checkpoint"
 def measure(checkpoint, scale=1.0, odd=False):
     calls.append((checkpoint.step, scale))
     norm = float(checkpoint.weights["embed.W_E"].double().norm()) * scale
-    values = {"norm": norm, "even_only": NotApplicable("odd steps") if odd else 1, "parts": (1, 2.5)}
+    even_only = NotApplicable("odd steps") if odd else 1
+    values = {"norm": norm, "even_only": even_only, "parts": (1, 2.5)}
     arrays = {"W_E": checkpoint.weights["embed.W_E"].numpy() * scale}
     return Result("lab_norms.measure_file", values, {"operator": "Frobenius"}, arrays,
                   checkpoint.run.name, checkpoint.seed, checkpoint.step)
@@ -139,7 +140,7 @@ def test_damaged_results_are_named(run: Run, calls: list[Any]) -> None:
     run.measure(NAME)
     path = layout.analysis(run.path, NAME)
     path.with_suffix(".npz").unlink()
-    with pytest.raises(RunError, match="lacks .*W_E"):
+    with pytest.raises(RunError, match=r"lacks .*W_E"):
         run.result(NAME)
     path.write_text("{")
     with pytest.raises(RunError, match="not readable JSON"):
@@ -154,7 +155,7 @@ def test_nan_is_never_saved(run: Run) -> None:
 
 def test_nothing_is_pickled(run: Run) -> None:
     odd = Result("odd", {"x": 1}, {}, {"x": np.array([{"a": 1}], dtype=object)})
-    with pytest.raises(ValueError, match="[Oo]bject|pickle"):
+    with pytest.raises(ValueError, match=r"[Oo]bject|pickle"):
         analysis.write(run.path, "odd", [("k", odd)])
 
 
@@ -193,7 +194,7 @@ def test_a_measure_of_a_run_is_computed_anew_when_the_run_goes_on(run: Run) -> N
 def test_unknown_measures_are_named(run: Run) -> None:
     with pytest.raises(ConfigError, match=r"weight_nrom.*'weight_norm'"):
         run.measure("weight_nrom")
-    with pytest.raises(ConfigError, match="no module 'lab.unknown'"):
+    with pytest.raises(ConfigError, match=r"no module 'lab.unknown'"):
         run.measure("lab.unknown")
 
 

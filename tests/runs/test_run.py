@@ -46,7 +46,7 @@ def test_a_checkpoint_is_the_model_the_metrics_speak_of(tiny_run: Run) -> None:
         logits, cache = ck.model.run_with_cache(ck.task.tokens)
         # float32 sums in another order
         torch.testing.assert_close(ck.answer_logits[:, 0], logits[:, -1], rtol=1e-5, atol=1e-6)
-        assert "blocks.0.hook_resid_post" in cache.keys()
+        assert "blocks.0.hook_resid_post" in list(cache.keys())
 
 
 def test_a_missing_step_names_the_nearest(tiny_run: Run) -> None:
@@ -96,7 +96,7 @@ def test_a_moment_that_did_not_come_is_an_error(run: Run) -> None:
     assert run.crossing("test_acc", 0.99) is None
     with pytest.raises(RunError, match="has not generalised by step 60"):
         run.at("generalised")
-    with pytest.raises(RunError, match="unknown moment 'grokked'.*memorised"):
+    with pytest.raises(RunError, match=r"unknown moment 'grokked'.*memorised"):
         run.at("grokked")
 
 

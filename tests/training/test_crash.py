@@ -314,7 +314,7 @@ def test_a_newer_format_is_refused(run: Path) -> None:
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
     files = tiny.files(run)
     for attempt in (lambda: train(run, **{"stop.max_steps": 80}), lambda: Run(run)):
-        with pytest.raises(RunError, match="format 2.*newer mechgrok"):
+        with pytest.raises(RunError, match=r"format 2.*newer mechgrok"):
             attempt()
     assert tiny.files(run) == files
 
@@ -424,7 +424,7 @@ def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
 def test_someone_elses_checkpoints_are_left_alone(run: Path) -> None:
     (run / "config.yaml").unlink()
     files = tiny.files(run)
-    with pytest.raises(RunError, match="no config.yaml"):
+    with pytest.raises(RunError, match=r"no config.yaml"):
         train(run)
     with pytest.raises(RunError, match="not a run directory"):
         Run(run)
@@ -435,6 +435,6 @@ def test_someone_elses_checkpoints_are_left_alone(run: Path) -> None:
 def test_a_broken_latest_is_named(text: str, run: Path) -> None:
     (run / "latest").write_text(text)
     files = tiny.files(run)
-    with pytest.raises(RunError, match="expected a checkpoint's file name|no state for step 99"):
+    with pytest.raises(RunError, match=r"expected a checkpoint's file name|no state for step 99"):
         train(run)
     assert tiny.files(run) == files

@@ -194,7 +194,7 @@ def test_evaluation_is_the_mean_over_a_splits_rows() -> None:
         "train_acc",
         "test_acc",
     }
-    with pytest.raises(ValueError, match="unknown split 'validation'.*probe"):
+    with pytest.raises(ValueError, match=r"unknown split 'validation'.*probe"):
         evaluate(of, task, loss, "validation", "cpu")
 
 

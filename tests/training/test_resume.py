@@ -92,7 +92,8 @@ def test_a_batch_at_least_as_large_as_the_split_is_full_batch_and_recorded(
 
 
 def test_the_average_is_the_exponential_average_of_the_weights(tmp_path: Path) -> None:
-    run = tiny.train(tiny.config(optim__ema=0.75, schedule__checkpoints=["every 1"]), tmp_path / "run", **{"stop.max_steps": 6})  # fmt: skip
+    config = tiny.config(optim__ema=0.75, schedule__checkpoints=["every 1"], stop__max_steps=6)
+    run = tiny.train(config, tmp_path / "run")
     raw = [run.checkpoint(step, weights="raw").weights["embed.W_E"].double() for step in run.steps]
     average = raw[0]
     for weights in raw[1:]:
@@ -212,7 +213,7 @@ def test_init_from_is_strict(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         train(tmp_path / "child", {"init_from": str(tmp_path / "parent"), "task.n": 8}, 20)
     assert "embed.W_E has shape [8, 8], expected [9, 8]" in str(error.value)
-    with pytest.raises(RunError, match="missing blocks.1"):
+    with pytest.raises(RunError, match=r"missing blocks.1"):
         train(tmp_path / "child", {"init_from": str(tmp_path / "parent"), "model.n_layers": 2}, 20)
     with pytest.raises(RunError, match=r"is missing|no checkpoint"):
         train(tmp_path / "child", {"init_from": str(tmp_path / "nowhere")}, 20)
@@ -260,7 +261,7 @@ def test_checkpoint_rules(rule: str, due: list[int]) -> None:
     ["", "every", "every 0", "log 0 until 5", "at", "every 5 while x in 1", "often", "at -1"],
 )
 def test_a_rule_that_cannot_be_read_lists_the_forms(rule: str) -> None:
-    with pytest.raises(ConfigError, match="forms|at least 1"):
+    with pytest.raises(ConfigError, match=r"forms|at least 1"):
         checkpoint_rule([rule])
 
 
@@ -359,7 +360,7 @@ def test_ctrl_c_saves_and_resumes_exactly(tmp_path: Path) -> None:
 
 
 def test_a_huge_rate_diverges_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDiverged, match="smaller optim.lr"):
+    with pytest.raises(TrainingDiverged, match=r"smaller optim.lr"):
         train(tmp_path / "run", {"optim.lr": 1e30, "schedule.checkpoints": ["every 1"]}, 60)
     run = Run(tmp_path / "run")
     assert run.status["state"] == "diverged"
@@ -412,7 +413,8 @@ def test_metrics_hold_exactly_the_documented_columns(tiny_run: Run) -> None:
 
 
 def test_the_first_update_has_rate_zero(tmp_path: Path) -> None:
-    run = tiny.train(tiny.config(schedule__checkpoints=["every 1"]), tmp_path / "run", **{"stop.max_steps": 2})  # fmt: skip
+    config = tiny.config(schedule__checkpoints=["every 1"], stop__max_steps=2)
+    run = tiny.train(config, tmp_path / "run")
     before, first, second = (run.checkpoint(step).weights for step in (0, 1, 2))
     assert all(torch.equal(before[name], first[name]) for name in before)
     assert not torch.equal(first["embed.W_E"], second["embed.W_E"])
