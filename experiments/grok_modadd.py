@@ -19,7 +19,6 @@ def main(arguments: Sequence[str]) -> None:
     """Train (or resume), analyse, report."""
     asked = read_train(arguments, "nanda2023_mainline", "grok_modadd.py")
     from mechgrok.report import summary_table, write_report
-
     from mechgrok.training.trainer import train
 
     run = train(asked.config, run=asked.run, resume=asked.resume)

@@ -210,7 +210,7 @@ PLANTED = [
     ("training/trainer.py", "from mechgrok.interventions import ablation", "training may import"),
     ("training/losses.py", "def late():\n    import plotly.graph_objects", "only ('plots'"),
     ("training/losses.py", "import transformer_lens", "only ('models',)"),
-    ("training/losses.py", "try:\n    import transformer_lens\nexcept OSError:\n    0", "only ('models',)"),
+    ("training/losses.py", "if 1:\n    import transformer_lens", "only ('models',)"),
     ("measures/gini.py", "from mechgrok.training import trainer", "measures may import"),
     ("measures/gini.py", "class A:\n    import mechgrok.plots.series", "measures may import"),
     ("measures/gini.py", "from ..training import trainer", "measures may import"),

@@ -17,7 +17,7 @@ from mechgrok.maths.statistics import Crossing, first_sustained
 from mechgrok.options import from_dict, to_dict
 from mechgrok.runs import analysis, layout
 from mechgrok.runs.result import Result
-from mechgrok.runs.series import Series
+from mechgrok.runs.series import Series, measure_of
 from mechgrok.runs.storage import RunError, read_json, read_lines, write_text
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Run(Sequence[Any]):
         wanted = [names] if isinstance(names, str) else list(names)
         rows = self.evaluations()
         metrics = [name for name in wanted if rows and name in rows[0]]
-        others = sorted({name.split(".")[0] for name in wanted if name not in metrics})
+        others = sorted({measure_of(name) for name in wanted if name not in metrics})
         measured = self.measure_steps(others, self.steps, **options) if others else {}
         return Series.collect(self.name, self.seed, wanted, rows, measured)
 

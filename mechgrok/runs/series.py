@@ -46,7 +46,9 @@ class Series:
             if rows and name in rows[0]:
                 curves[name] = [(row["step"], row[name]) for row in rows]
             else:
-                curves[name], reason = _curve(name, measured[name.split(".")[0]])
+                measure = next(m for m in measured if f"{name}.".startswith(f"{m}."))
+                value = name.removeprefix(measure).removeprefix(".")
+                curves[name], reason = _curve(name, value, measured[measure])
                 if reason:
                     absent[name] = reason
         return cls(run, seed, curves, absent)
@@ -72,8 +74,13 @@ class Series:
         return discovery.load("plots", "series")(self)
 
 
-def _curve(name: str, results: Sequence[Result]) -> tuple[list[Point], str]:
-    value = name.partition(".")[2]
+def measure_of(name: str) -> str:
+    """The measure of `measure`, `measure.value` or a dotted path into another package."""
+    head = name.partition(".")[0]
+    return head if head in discovery.names("measures") else name
+
+
+def _curve(name: str, value: str, results: Sequence[Result]) -> tuple[list[Point], str]:
     points: list[Point] = []
     reason = ""
     for result in results:

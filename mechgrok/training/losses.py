@@ -110,15 +110,17 @@ class Surprisal(torch.autograd.Function):
         powers = logits.double() - logits.amax(1, keepdim=True)
         own = powers.gather(1, labels[:, None])
         total = powers.exp_().sum(1, keepdim=True)
-        ctx.save_for_backward(powers, total, labels)
-        ctx.dtype = logits.dtype
+        ctx.save_for_backward(powers, total, labels, logits)
         return (total.log() - own)[:, 0]
 
     @staticmethod
     def backward(  # noqa: D102  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad: Float[Tensor, " n"]
     ) -> tuple[Float[Tensor, "n classes"], None]:
-        powers, total, labels = ctx.saved_tensors
+        powers, total, labels, logits = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is asked for: it goes through the logits
+            powers = (logits.double() - logits.detach().amax(1, keepdim=True)).exp()
+            total = powers.sum(1, keepdim=True)
         gradient = powers * (grad[:, None] / total)
-        gradient.scatter_add_(1, labels[:, None], -grad[:, None])
-        return gradient.to(ctx.dtype), None
+        gradient = gradient.scatter_add(1, labels[:, None], -grad[:, None])
+        return gradient.to(logits.dtype), None

@@ -34,8 +34,8 @@ def model_of(seed: int, plain: bool = False, **fields: Any) -> HookedTransformer
     """A model whose every parameter, biases and norms included, is random."""
     sizes: Config = {
         "n_layers": 1, "d_model": 8, "n_heads": 2, "d_head": 4, "d_mlp": 12, "n_ctx": 5,
-        "d_vocab": 6, "d_vocab_out": 7, "act_fn": "gelu", "normalization_type": None, "device": "cpu",
-        "dtype": torch.float64, "init_weights": False,
+        "d_vocab": 6, "d_vocab_out": 7, "act_fn": "gelu", "normalization_type": None,
+        "device": "cpu", "dtype": torch.float64, "init_weights": False,
     }  # fmt: skip
     cfg = HookedTransformerConfig(**{**sizes, **fields})
     with warnings.catch_warnings():

@@ -281,7 +281,6 @@ def test_the_series_of_a_run(run: Run) -> None:
         run.series("unheard_of")
 
 
-@pytest.mark.xfail(strict=True, reason="run.series cuts a measure's name at its first dot")
 def test_a_measure_by_dotted_path_has_a_series(run: Run, calls: list[Any]) -> None:
     """Any measure may be drawn, also one of another package."""
     assert len(run.series(NAME)[NAME]) == len(run.steps)

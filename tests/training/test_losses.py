@@ -57,7 +57,6 @@ def test_the_gradient_is_the_derivative() -> None:
     assert torch.autograd.gradcheck(lambda x: Surprisal.apply(x, labels), (logits,))
 
 
-@pytest.mark.xfail(strict=True, reason="backward takes its saved exponentials for constants")
 def test_second_derivatives_are_right_too() -> None:
     """The curvature of a loss behind a model, as sharpness and Hessian measures ask for it."""
     weights = random_logits(0, 4, 3).double()
