@@ -64,7 +64,7 @@ def recorded(asked: argparse.Namespace, seed: int) -> dict[str, Any]:
     run = train(
         asked.preset, seed=seed, run=asked.runs / f"{asked.preset}__seed{seed}", overrides=changes
     )
-    last, reached, status = run.evaluations()[-1], run.status["reached"], run.status
+    last, reached = run.evaluations()[-1], run.status["reached"]
     return {
         "seed": seed,
         "memorised": reached.get("memorised"),
@@ -75,7 +75,6 @@ def recorded(asked: argparse.Namespace, seed: int) -> dict[str, Any]:
         "keys": run.measure("key_frequencies")["freqs"],
         "top5_share": run.measure("spectra").headline,
         "ablation_check": run.measure("frequency_ablation")["passed"],
-        "ms_per_step": round(1e3 * status["seconds"] / max(status["steps"], 1), 1),
         "machine": run.provenance["machine"],
         "threads": run.provenance["threads"],
     }
@@ -96,7 +95,7 @@ def outside(bands: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
 def show(preset: str, rows: Sequence[dict[str, Any]]) -> None:
     """One line per run."""
     columns = ("seed", "memorised", "generalised", "steps", "test_acc", "top5_share")
-    columns += ("ablation_check", "ms_per_step", "keys")
+    columns += ("ablation_check", "keys")
     print(preset)
     print("  ".join(f"{name:>12}" for name in columns))
     for row in rows:
