@@ -46,6 +46,8 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
             node = node.get(parent) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
             raise ConfigError(unknown(name, list(dotted(config))))
+        if isinstance(node[last], dict):
+            raise ConfigError(f"{name} is a group of settings; set one of {list(node[last])}")
         node[last] = value
     return from_dict(type(config), data)
 

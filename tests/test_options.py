@@ -84,7 +84,7 @@ def test_yaml_reads_1e_minus_3_as_text_and_it_is_a_number_all_the_same() -> None
         ("model.trained_biases", "some", "expected one of"),
         ("schedule.checkpoints", "at 0", "schedule.checkpoints = 'at 0'"),
         ("schedule.checkpoints", [0], "schedule.checkpoints = 0; expected str"),
-        ("task", "binary", "task is 'binary'; expected the fields of BinaryTask"),
+        ("task", "binary", "task is a group of settings; set one of"),
     ],
 )
 def test_a_wrong_type_says_what_was_given_and_expected(dotted: str, value: Any, said: str) -> None:

@@ -73,6 +73,11 @@ class StrictHooks(HookedRootModule):
             raise HookError(_never_fired(silent))
         return out, cache
 
+    def add_hook(self, name: Any, hook: Any, *args: Any, **kwargs: Any) -> None:
+        """TransformerLens's `add_hook`; an unknown name is a HookError."""
+        hook_names(self, name)
+        super().add_hook(name, hook, *args, **kwargs)
+
     @contextmanager
     def hooks(
         self,

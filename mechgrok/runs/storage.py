@@ -64,6 +64,21 @@ def append_line(path: Path, line: str) -> None:
         raise RunError(_cannot_write(path, error)) from error
 
 
+def sync_file(path: Path) -> None:
+    """Force a file that is there to the disk. Raises RunError when it cannot be."""
+    try:
+        with open(path, "ab") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(_cannot_write(path, error)) from error
+
+
+def remove_temporary(directory: Path) -> None:
+    """Remove what a kill left between writing and renaming; only while holding the lock."""
+    for path in directory.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def read_lines(path: Path) -> list[str]:
     """The complete lines of a log, without one that a crash cut short."""
     if not path.exists():

@@ -43,6 +43,8 @@ class Rows:
             raise ValueError(
                 f"label {int(self.labels[wrong][0])} is outside the {self.d_vocab_out} classes"
             )
+        if bool((self.labels == IGNORE).all(dim=1).any()):
+            raise ValueError("a row has no answer: every one of its labels is IGNORE")
         for name in ("train", "test"):
             if name not in self.splits or len(self.splits[name]) == 0:
                 raise ValueError(f"the {name} split is empty; have {sorted(self.splits)}")

@@ -122,5 +122,5 @@ class Surprisal(torch.autograd.Function):
             powers = (logits.double() - logits.detach().amax(1, keepdim=True)).exp()
             total = powers.sum(1, keepdim=True)
         gradient = powers * (grad[:, None] / total)
-        gradient = gradient.scatter_add(1, labels[:, None], -grad[:, None])
+        gradient.scatter_add_(1, labels[:, None], -grad[:, None])
         return gradient.to(logits.dtype), None

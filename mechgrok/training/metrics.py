@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from mechgrok.runs.storage import append_line, read_lines, write_text
+from mechgrok.runs.storage import append_line, read_lines, sync_file, write_text
 
 
 class MetricsLog:
@@ -27,3 +27,7 @@ class MetricsLog:
     def append(self, metrics: Mapping[str, float]) -> None:
         """One more line."""
         append_line(self.path, json.dumps(dict(metrics), allow_nan=False))
+
+    def sync(self) -> None:
+        """Force the lines to the disk, before a checkpoint that stands on them."""
+        sync_file(self.path)

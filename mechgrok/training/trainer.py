@@ -8,7 +8,7 @@ Order at start:
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mechgrok.presets import preset, with_seed
 from mechgrok.runs import layout
 from mechgrok.runs.checkpoint import build_model, load_weights, read_weights
 from mechgrok.runs.run import Run, write_config
-from mechgrok.runs.storage import lock, write_json
+from mechgrok.runs.storage import RunError, lock, read_json, remove_temporary, write_json
 from mechgrok.training import losses, optimizers, recorders
 from mechgrok.training.evaluation import evaluate_splits
 from mechgrok.training.guards import interruptible, refuse_existing, refuse_other, use_threads
@@ -64,7 +64,7 @@ def train(
         refuse_other(directory, resolved)
         trainer.start()
         with trainer.display(progress):
-            trainer.loop()
+            trainer.run()
     return Run(directory)
 
 
@@ -120,6 +120,7 @@ class _Trainer:
     def start(self) -> None:
         """Go on where the directory stands, or lay it out."""
         resumed = resume_step(self.directory)
+        remove_temporary(self.directory)
         facts = {
             "rows_per_step": self.state.batches.size,
             "full_batch": self.state.batches.full,
@@ -134,6 +135,8 @@ class _Trainer:
             self._note_threads()
         write_config(self.directory / "config.yaml", self.config)
         self.resumed = resumed
+        path = self.directory / "status.json"
+        self.before = {} if resumed is None or not path.exists() else read_json(path)
 
     def _note_threads(self) -> None:
         path = self.directory / "provenance.json"
@@ -151,7 +154,16 @@ class _Trainer:
         self.shown = Display(self.config.stop.max_steps, enabled, start=self.state.step)
         return self.shown
 
-    def loop(self) -> None:
+    def run(self) -> None:
+        """The loop; a file that cannot be written is noted in the status, if that still can be."""
+        try:
+            self._loop()
+        except RunError as error:
+            with suppress(RunError):
+                self._status("failed", str(error))
+            raise
+
+    def _loop(self) -> None:
         """Evaluate, keep, stop or step, until the stop rule or Ctrl-C."""
         state = self.state
         self._status("running")
@@ -168,10 +180,10 @@ class _Trainer:
         state = self.state
         if state.step % self.config.schedule.evaluate_every == 0:
             metrics = self._evaluate()
-            if not all(math.isfinite(value) for value in metrics.values()):
-                self._diverged(f"metrics {metrics}")
             for recorder in state.recorders.values():
                 metrics |= recorder.observe(state.step, state.model)
+            if not all(math.isfinite(value) for value in metrics.values()):
+                self._diverged(f"metrics {metrics}")
             self.log.append(metrics)
             state.progress = state.progress.after(metrics, self.config.schedule.evaluate_every)
             self.shown.show(metrics)
@@ -181,6 +193,7 @@ class _Trainer:
     def _save(self) -> None:
         if not all(bool(p.isfinite().all()) for p in self.state.model.parameters()):
             self._diverged("weights that are not finite")
+        self.log.sync()
         self.state.save(self.directory)
 
     def _evaluate(self) -> dict[str, float]:
@@ -248,6 +261,8 @@ class _Trainer:
     def _status(self, state: str, reason: str = "") -> None:
         found = {"state": state, "step": self.state.step, "reason": reason}
         found |= {"reached": dict(self.state.progress.reached)}
-        # of this process: what the seconds per step are taken from
-        found |= {"seconds": self.shown.seconds, "steps": self.state.step - (self.resumed or 0)}
+        # over all processes of the run: what the seconds per step are taken from
+        found["seconds"] = round(self.before.get("seconds", 0) + self.shown.seconds, 3)
+        done = self.state.step - (self.resumed or 0)
+        found["steps"] = self.before.get("steps", 0) + done
         write_json(self.directory / "status.json", found)
