@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -161,8 +162,9 @@ def _mix(
     parts = zip(group.keys, group.pairs, strict=True)
     columns = [_scores(q, k[key.rows], group.query, key, pair) for key, pair in parts]
     pattern = torch.stack(torch.broadcast_tensors(*columns)).softmax(dim=0)
-    z = sum(p[:, :, None] * _take(v, key) for p, key in zip(pattern, group.keys, strict=True))
-    assert isinstance(z, Tensor)
+    z = pattern[0][:, :, None] * _take(v, group.keys[0])
+    for weight, key in zip(pattern[1:], group.keys[1:], strict=True):
+        z = torch.addcmul(z, weight[:, :, None], _take(v, key))
     return z.flatten(1)
 
 
@@ -205,7 +207,32 @@ def _mid(
 
 def _neurons(block: Any, mid: Float[Tensor, "M d_model"]) -> Float[Tensor, "M d_mlp"]:
     """Neurons after the activation function."""
-    return block.mlp.act_fn(torch.addmm(block.mlp.b_in, block.ln2(mid), block.mlp.W_in))
+    return _activated(block.mlp, torch.addmm(block.mlp.b_in, block.ln2(mid), block.mlp.W_in))
+
+
+def _activated(mlp: Any, pre: Float[Tensor, "M d_mlp"]) -> Float[Tensor, "M d_mlp"]:
+    """The activation function; overwrites `pre`, which nothing else reads, where it can."""
+    return _Relu.apply(pre) if mlp.act_fn is F.relu else mlp.act_fn(pre)
+
+
+class _Relu(torch.autograd.Function):
+    """ReLU in place, forward and backward: the neurons are the largest arrays of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, pre: Float[Tensor, "M d_mlp"]) -> Float[Tensor, "M d_mlp"]:
+        ctx.mark_dirty(pre)
+        post = pre.relu_()
+        ctx.save_for_backward(post)
+        return post
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Float[Tensor, "M d_mlp"]
+    ) -> Float[Tensor, "M d_mlp"]:
+        (post,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is asked for
+            return grad * (post > 0)
+        return torch.ops.aten.threshold_backward.grad_input(grad, post, 0, grad_input=grad)
 
 
 def _leave(
@@ -234,7 +261,7 @@ def _answer(
     bias = mlp.b_out @ W_U + b_U
     if len(x) == 1:  # one answer token: x adds the same to every row, so W_O folds into its readers
         x = x + block.attn.b_O
-        post = mlp.act_fn(torch.addmm(x @ mlp.W_in + mlp.b_in, z, W_O @ mlp.W_in))
+        post = _activated(mlp, torch.addmm(x @ mlp.W_in + mlp.b_in, z, W_O @ mlp.W_in))
         direct = torch.addmm(x @ W_U + bias, z, W_O @ W_U)
     else:
         mid = _mid(block, x, z)

@@ -107,7 +107,7 @@ class Surprisal(torch.autograd.Function):
     def forward(  # noqa: D102 (torch's own)
         ctx: Any, logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, " n"]:
-        powers = logits.double() - logits.amax(1, keepdim=True)
+        powers = logits.to(torch.float64, copy=True).sub_(logits.amax(1, keepdim=True))
         own = powers.gather(1, labels[:, None])
         total = powers.exp_().sum(1, keepdim=True)
         ctx.save_for_backward(powers, total, labels, logits)
@@ -121,6 +121,9 @@ class Surprisal(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative is asked for: it goes through the logits
             powers = (logits.double() - logits.detach().amax(1, keepdim=True)).exp()
             total = powers.sum(1, keepdim=True)
-        gradient = powers * (grad[:, None] / total)
-        gradient.scatter_add_(1, labels[:, None], -grad[:, None])
-        return gradient.to(logits.dtype), None
+        scale = grad[:, None] / total
+        own = powers.gather(1, labels[:, None]) * scale - grad[:, None]  # in float64: it cancels
+        if torch.is_grad_enabled():
+            return (powers * scale).scatter(1, labels[:, None], own).to(logits.dtype), None
+        gradient = torch.mul(powers, scale, out=torch.empty_like(logits))
+        return gradient.scatter_(1, labels[:, None], own.to(logits.dtype)), None

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
-import tiny
 from mechgrok.config import ConfigError
 from mechgrok.models.hooked import HookError
 from mechgrok.options import override
