@@ -1,18 +1,16 @@
 """The command line: `mechgrok train | measure | plot | report | hooks | doctor`.
 
 Commands are functions of this file; heavy packages are imported inside them, so that `--help` is
-instant. `experiments/grok_modadd.py` uses `run_config` of the same file.
+instant. Experiments use `read_train` and `explain_errors`.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from mechgrok.config import ConfigError, RunConfig
-
-RUN = "a run directory"
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def report(run: Path, /) -> None:
     print(summary_table(opened))
 
 
-def hooks(run: Annotated[str, "a run directory or a preset"], /) -> None:
+def hooks(run: str = "nanda2023_mainline", /) -> None:
     """List every hook point of a model with its shape and meaning.
 
     Args:

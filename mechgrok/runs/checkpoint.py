@@ -52,7 +52,9 @@ class Checkpoint:
 
     @cached_property
     def task(self) -> Any:
-        """The task, made anew from config and seeds."""
+        """The run's task; without a run it is made anew from config and seeds."""
+        if self.run is not None:
+            return self.run.task
         return discovery.load("tasks", self.config.task.name).make(
             self.config.task, self.config.seeds
         )

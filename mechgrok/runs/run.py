@@ -58,6 +58,13 @@ class Run(Sequence[Any]):
         """The resolved settings."""
         return read_config(self.path / "config.yaml")
 
+    @cached_property
+    def task(self) -> Any:
+        """The task, made anew from config and seeds."""
+        return discovery.load("tasks", self.config.task.name).make(
+            self.config.task, self.config.seeds
+        )
+
     @property
     def seed(self) -> int:
         """The base seed."""

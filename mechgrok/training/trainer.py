@@ -16,6 +16,7 @@ import torch
 
 from mechgrok import discovery
 from mechgrok.config import ConfigError, RunConfig
+from mechgrok.models.shared_prefix import refusal
 from mechgrok.options import override
 from mechgrok.presets import preset, with_seed
 from mechgrok.runs import layout
@@ -124,6 +125,7 @@ class _Trainer:
         facts = {
             "rows_per_step": self.state.batches.size,
             "full_batch": self.state.batches.full,
+            "hooked_forward_because": refusal(self.state.model),
             "task_sha256": self.task.sha256,
         }
         if resumed is None:
@@ -132,7 +134,8 @@ class _Trainer:
         else:
             self.state.restore(self.directory, resumed)
             self.log.cut(resumed, self.config.schedule.evaluate_every)
-            self._note_threads()
+            if not self.state.progress.stop_reason(resumed, self.config.stop):
+                self._note_threads()
         write_config(self.directory / "config.yaml", self.config)
         self.resumed = resumed
         path = self.directory / "status.json"
