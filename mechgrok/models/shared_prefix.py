@@ -81,7 +81,7 @@ def answer_neurons(
     return _spread(_neurons(block, _mid(block, x, z)), index)
 
 
-def refusal(model: HookedTransformer) -> str | None:
+def refusal(model: Any) -> str | None:
     """The setting for which the hooked forward is used instead; None when the fast one is exact."""
     if type(model) not in (HookedTransformer, Transformer):
         return f"model class {type(model).__name__}"
