@@ -89,8 +89,9 @@ def recover_split(
 def _final(losses: Mapping[str, Any], split: str) -> float:
     """The last loss of a split, from a number or a curve."""
     given = losses.get(split)
-    last = given[-1] if isinstance(given, Sequence | Tensor) and len(given) else given
-    value = math.nan if last is None or isinstance(last, Sequence) else float(last)
+    curve = isinstance(given, Sequence) or (isinstance(given, Tensor) and given.dim() == 1)
+    last = given[-1] if curve and len(given) else given
+    value = float(last) if isinstance(last, int | float | Tensor) else math.nan
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
             f"losses have {split} = {last!r}; expected a final {split} loss in nats, at least 0"
@@ -154,9 +155,7 @@ def _accepted(found: Split, tolerance: float) -> Split | NotApplicable:
     return found
 
 
-def _model_losses(
-    model: nn.Module, labels: Int[Tensor, " rows"] | None
-) -> Float[Tensor, " rows"]:
+def _model_losses(model: nn.Module, labels: Int[Tensor, " rows"] | None) -> Float[Tensor, " rows"]:
     """Loss of every pair (a, b) of a model whose last token is "="."""
     # Imported here because it loads transformer_lens, which the arrays do not need.
     from mechgrok.models.shared_prefix import answer_logits
@@ -195,7 +194,7 @@ def _values(found: Split | NotApplicable) -> dict[str, Value]:
 
 
 DEFINITION: Final[Mapping[str, str]] = {
-    "operator": "log of mean row loss over stored loss, on both sides of every cut of every shuffle",
+    "operator": "log(mean row loss / stored loss), on both sides of every cut of every shuffle",
     "split": "nanda2023, seeds 0-99, fractions in steps of .01; losses of the last evaluation",
     "dtype": "float64",
     "selection": f"both errors <= tolerance ({TOLERANCE:g}), next split {MARGIN:g} times farther",

@@ -50,13 +50,13 @@ def _load(path: Path) -> Any:
         wanted = _unsafe(path)
         if not wanted:
             reason = str(error).splitlines()[0]
-            raise PublishedError(f"{path.name} is no file that torch.load reads: {reason}") from None
+            raise PublishedError(f"torch.load does not read {path.name}: {reason}") from None
         raise PublishedError(
             f"{path.name} needs {listed(wanted)}, which weights_only=True does not load because "
             f"reading them runs code of the file; ask its author for the state dict alone "
             f"(torch.save of plain tensors), or convert it where you trust it"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise PublishedError(f"{path.name} is damaged or no torch file: {reason}") from None
 
@@ -65,7 +65,7 @@ def _unsafe(path: Path) -> list[str]:
     """Names a pickle asks for beyond tensors and plain data; none when it is not even that."""
     try:
         return sorted(map(str, get_unsafe_globals_in_checkpoint(path)))
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
         return []  # the old format before zip files, or no pickle: the first error says enough
 
 

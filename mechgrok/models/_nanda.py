@@ -33,6 +33,8 @@ SIZES: Final = {
     "d_head": "d_head",
 }
 """Names of sizes in a stored config -> TransformerLens names."""
+PUBLISHED_STRIDE: Final = 10
+"""The released notebook's epochs per test loss: taken where a short run would allow several."""
 OPTIMISER: Final = ("lr", "weight_decay", "betas", "eps", "amsgrad", "initial_lr")
 
 
@@ -199,13 +201,18 @@ def _count(found: Saved, saved: Mapping[str, Any]) -> None:
     if len(set(counts.values())) > 1:
         found.contradictions.append(f"epoch {epoch}, but {len(train)} train losses")
     if train and test:
-        stride = max(1, round(len(train) / len(test)))
-        if len(range(0, len(train), stride)) == len(test):
-            found.test_stride = stride
-        else:
-            found.contradictions.append(
-                f"{len(test)} test losses are no even stride of {len(train)} train losses"
-            )
+        found.test_stride, problem = _stride(len(train), len(test))
+        found.contradictions += problem
+
+
+def _stride(train: int, test: int) -> tuple[int | None, list[str]]:
+    """Epochs between test losses, the first of which is epoch 0's; None when it cannot be told."""
+    fitting = [s for s in range(1, train + 1) if -(-train // s) == test]
+    if not fitting:
+        return None, [f"{test} test losses are no even stride of {train} train losses"]
+    if len(fitting) > 1 and PUBLISHED_STRIDE not in fitting:
+        return None, []
+    return (fitting[0] if len(fitting) == 1 else PUBLISHED_STRIDE), []
 
 
 def _sizes(found: Saved) -> list[str]:

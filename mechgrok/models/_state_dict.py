@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any, Final
 
 from torch import Tensor
@@ -147,13 +148,13 @@ def _told(
 
 
 def _scaled(told: dict[str, Any]) -> dict[str, Any]:
-    """A scale that is given is used, unless TransformerLens's own switch is off."""
+    """The settings, with a scale that can be divided by; -1 is TransformerLens's sqrt(d_head)."""
     scale = told.get("attn_scale", -1.0)
-    if not isinstance(scale, int | float) or isinstance(scale, bool) or not (scale > 0 or scale == -1):
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not (scale > 0 or scale == -1):
         raise PublishedError(
             f"attn_scale = {scale!r}; expected the positive number that scores are divided by"
         )
-    return told
+    return {**told, "attn_scale": float(scale)}
 
 
 def _norm(tensors: Mapping[str, Tensor], what: str) -> str | None:

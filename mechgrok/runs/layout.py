@@ -9,7 +9,7 @@ FORMAT: Final = 1
 FILES: Final = {
     "config.yaml": "resolved settings; the trainer, once",
     "provenance.json": "layout version, package versions, commit, machine, threads; the trainer",
-    "status.json": "running, finished, interrupted or diverged, with step and reason; the trainer",
+    "status.json": "running, finished, interrupted, diverged or imported, at which step; the trainer",
     "metrics.jsonl": "one line per evaluation; the trainer",
     "checkpoints/step_XXXXXXXX.safetensors": "weights, raw and EMA where used; the trainer",
     "latest": "file name of the newest checkpoint a run can resume from; the trainer",
