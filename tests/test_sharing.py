@@ -1,4 +1,4 @@
-"""Importing somebody else's checkpoint: the run rebuilds it, says what it lacks, and is measured."""
+"""Importing a published checkpoint: the run rebuilds it, says what it lacks, and is measured."""
 
 import json
 from pathlib import Path

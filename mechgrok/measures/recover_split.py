@@ -89,9 +89,10 @@ def recover_split(
 def _final(losses: Mapping[str, Any], split: str) -> float:
     """The last loss of a split, from a number or a curve."""
     given = losses.get(split)
-    curve = isinstance(given, Sequence) or (isinstance(given, Tensor) and given.dim() == 1)
-    last = given[-1] if curve and len(given) else given
-    value = float(last) if isinstance(last, int | float | Tensor) else math.nan
+    if isinstance(given, Tensor):
+        given = given.tolist()
+    last = given[-1] if isinstance(given, Sequence) and len(given) else given
+    value = float(last) if isinstance(last, int | float) else math.nan
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
             f"losses have {split} = {last!r}; expected a final {split} loss in nats, at least 0"

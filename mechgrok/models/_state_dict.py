@@ -150,11 +150,12 @@ def _told(
 def _scaled(told: dict[str, Any]) -> dict[str, Any]:
     """The settings, with a scale that can be divided by; -1 is TransformerLens's sqrt(d_head)."""
     scale = told.get("attn_scale", -1.0)
-    if isinstance(scale, bool) or not isinstance(scale, Real) or not (scale > 0 or scale == -1):
+    number = float(scale) if isinstance(scale, Real) and not isinstance(scale, bool) else 0.0
+    if not (number > 0 or number == -1):
         raise PublishedError(
             f"attn_scale = {scale!r}; expected the positive number that scores are divided by"
         )
-    return {**told, "attn_scale": float(scale)}
+    return {**told, "attn_scale": number}
 
 
 def _norm(tensors: Mapping[str, Tensor], what: str) -> str | None:
