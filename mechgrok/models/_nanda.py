@@ -56,8 +56,8 @@ def read(saved: Any, what: str) -> Saved:
     if not isinstance(saved, Mapping) or "model" not in saved:
         keys = sorted(map(str, saved)) if isinstance(saved, Mapping) else type(saved).__name__
         raise PublishedError(
-            f"{what} has no 'model', only {keys}; expected a run saved with its weights, "
-            f"as wd_10-1_mod_addition_loss_curve.pth"
+            f"{what} has no 'model', only {keys}; expected a run saved with its final "
+            f"weights under that key"
         )
     config = plain(saved.get("config") or {})
     config = config if isinstance(config, dict) else {"as stored": config}

@@ -4,7 +4,7 @@
 `load_transformer_lens` a saved HookedTransformer state dict. Sizes come from the tensors; what a
 file leaves open or contradicts is said, never guessed.
 
-    published = load_nanda("wd_10-1_mod_addition_loss_curve.pth")
+    published = load_nanda("theirs.pth")
     logits = published.model(tokens)
     mechgrok.measures.recover_split(published.model, published.origin.losses)
 """
