@@ -16,7 +16,7 @@ def rows(run: Run) -> list[tuple[str, str]]:
         ("generalised", _moment(times, "generalised")),
         ("grokked", _grokked(times)),
     ]
-    if not _generalised(times):
+    if not _generalised(times) and not _absent(times):
         found.append(("try", advice(run)))
     return [*found, *_analysis(run), ("time", _time(run))]
 
@@ -37,6 +37,9 @@ def paragraph(run: Run) -> str:
     """The same in sentences."""
     times = run.result("times")
     sentences = [f"{_what(run)} It {_ending(run)}."]
+    if _absent(times):
+        sentences.append(f"When it memorised and generalised is not known: {_absent(times)}.")
+        return " ".join([*sentences, *_end(run)])
     if isinstance(times["memorised"], NotApplicable):
         sentences.append("It has not memorised its training set.")
     else:
@@ -46,8 +49,11 @@ def paragraph(run: Run) -> str:
         sentences.append(f"Grokked: {_grokked(times)}.")
     else:
         sentences.append(f"It did not generalise, so it did not grok. To try: {advice(run)}.")
-    sentences += _key_sentences(run) + _ablation_sentences(run.result("frequency_ablation"))
-    return " ".join(sentences)
+    return " ".join([*sentences, *_end(run)])
+
+
+def _end(run: Run) -> list[str]:
+    return _key_sentences(run) + _ablation_sentences(run.result("frequency_ablation"))
 
 
 def advice(run: Run) -> str:
@@ -72,7 +78,7 @@ def milliseconds(run: Run) -> float | None:
     if status.get("steps"):
         return 1000 * status["seconds"] / status["steps"]
     last = run.evaluations()[-2:]
-    if len(last) < 2 or last[1]["seconds"] <= last[0]["seconds"]:
+    if len(last) < 2 or "seconds" not in last[1] or last[1]["seconds"] <= last[0]["seconds"]:
         return None
     steps = last[1]["step"] - last[0]["step"]
     return 1000 * (last[1]["seconds"] - last[0]["seconds"]) / steps
@@ -94,8 +100,14 @@ def _ending(run: Run) -> str:
     status = run.status
     reason = f" ({status['reason']})" if status.get("reason") else ""
     verbs = {"running": "is at", "finished": "ended at", "interrupted": "was interrupted at"}
+    verbs["imported"] = "was imported at"
     step = run.steps[-1] if status["state"] == "running" else status["step"]
     return f"{verbs.get(status['state'], status['state'] + ' at')} step {step:,}{reason}"
+
+
+def _absent(times: Result) -> str:
+    """Why no moment is known, or nothing."""
+    return times.headline.reason if isinstance(times.headline, NotApplicable) else ""
 
 
 def _generalised(times: Result) -> bool:
@@ -112,6 +124,8 @@ def _interval(times: Result, name: str) -> tuple[int | None, int] | None:
 
 def _moment(times: Result, name: str) -> str:
     interval = _interval(times, name)
+    if _absent(times):
+        return f"not known: {_absent(times)}"
     if interval is None:
         return f"not by step {times['last_step']:,}"
     after, by = interval
@@ -128,6 +142,8 @@ def _when(times: Result, name: str) -> str:
 
 
 def _grokked(times: Result) -> str:
+    if _absent(times):
+        return f"not known: {_absent(times)}"
     ratio = times["ratio"]
     later = f"generalised {ratio:.3g} times later than memorised" if _is(ratio) else ""
     if times["grokked"]:

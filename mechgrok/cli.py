@@ -1,4 +1,4 @@
-"""The command line: `mechgrok train | measure | plot | report | hooks | doctor`.
+"""The command line: `mechgrok train | import | measure | plot | report | hooks | doctor`.
 
 Commands are functions of this file; heavy packages are imported inside them, so that `--help` is
 instant. Experiments use `read_train` and `explain_errors`.
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mechgrok.config import ConfigError, RunConfig
 
@@ -127,8 +127,36 @@ def measure(
         results = [r for rs in opened.measure_steps(chosen, steps).values() for r in rs]
     else:
         results = report.analyse(opened, None if step is None else [step])
-    with pd.option_context("display.max_rows", None, "display.width", 160):
+    shown = {"max_rows": None, "width": 160, "float_format": "{:.7g}".format}  # losses reach 1e-9
+    with pd.option_context(*(x for k, v in shown.items() for x in (f"display.{k}", v))):
         print(pd.concat([result.table() for result in results]).to_string(index=False))
+
+
+def import_(
+    file: Path,
+    /,
+    run: Path,
+    format: Literal["nanda", "transformer_lens"] = "nanda",
+    config: Path | None = None,
+    seed: int | None = None,
+    frac_train: float | None = None,
+) -> None:
+    """Make a run directory of somebody else's checkpoint.
+
+    Args:
+        file: The published file.
+        run: The new run directory.
+        format: Whose layout it has.
+        config: YAML of what a transformer_lens file cannot tell (act_fn, attn_scale, ...).
+        seed: Of its split, where stored losses cannot tell it; with frac_train.
+        frac_train: Share of the rows it was trained on.
+    """
+    from mechgrok._origin import describe
+    from mechgrok.sharing import import_model, read_settings
+
+    settings = None if config is None else read_settings(config)
+    made = import_model(file, run, format, config=settings, seed=seed, frac_train=frac_train)
+    print(describe(made))
 
 
 def plot(run: Path, /, names: tuple[str, ...] = (), out: Path | None = None) -> None:
@@ -215,6 +243,7 @@ def doctor() -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "import": import_,
     "measure": measure,
     "plot": plot,
     "report": report,
@@ -262,7 +291,7 @@ def _dispatch(given: Sequence[str]) -> None:
 
 def _is_ours(error: Exception) -> bool:
     """Errors that explain themselves; anything else is a bug and keeps its traceback."""
-    own = ("ConfigError", "RunError", "TrainingDiverged", "HookError")
+    own = ("ConfigError", "RunError", "TrainingDiverged", "HookError", "PublishedError")
     return type(error).__name__ in own and type(error).__module__.startswith("mechgrok.")
 
 

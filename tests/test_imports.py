@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "plotting": EVERYTHING,
     "figures": EVERYTHING,
     "report": EVERYTHING,
+    "_origin": EVERYTHING,
     "_page": EVERYTHING,
     "_summary": EVERYTHING,
     "sharing": EVERYTHING,

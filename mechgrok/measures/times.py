@@ -14,6 +14,7 @@ from mechgrok.runs.result import NotApplicable, Result, Value
 
 SUBJECT: Final = "run"
 CONSECUTIVE: Final = 3
+MOMENTS: Final = ("memorised", "generalised")
 DELAY: Final = 10
 """Least ratio of generalised to memorised step that is called grokking."""
 
@@ -92,6 +93,8 @@ def measure(run: Series, memorised: float = 0.99, generalised: float = 0.99) -> 
     Options: memorised, generalised (accuracy thresholds, fractions).
     """
     frame = run.metrics()
+    if not {"train_acc", "test_acc"} <= set(frame.columns):
+        return Result("times", _unrecorded(frame), DEFINITION, run=run.name, seed=run.seed)
     steps, train, test = (frame[name].tolist() for name in ("step", "train_acc", "test_acc"))
     found = times(steps, train, test, memorised, generalised)
     values: dict[str, Value] = {"grokked": found.grokked}
@@ -102,6 +105,14 @@ def measure(run: Series, memorised: float = 0.99, generalised: float = 0.99) -> 
     values["last_step"] = found.last_step
     definition = {**DEFINITION, "thresholds": f"train >= {memorised}, test >= {generalised}"}
     return Result("times", values, definition, run=run.name, seed=run.seed)
+
+
+def _unrecorded(frame: Any) -> dict[str, Value]:
+    """Of a run whose accuracies were not recorded, such as an imported one."""
+    absent = NotApplicable("accuracies over training are not recorded")
+    moments = [f"{m}{x}" for m in MOMENTS for x in ("", "_interval", "_fell_back_at")]
+    values: dict[str, Value] = dict.fromkeys(("grokked", *moments, "ratio"), absent)
+    return {**values, "last_step": int(frame["step"].iloc[-1])}
 
 
 def _entries(name: str, crossing: Crossing | None, last_step: int) -> dict[str, Value]:

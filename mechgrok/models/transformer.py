@@ -60,7 +60,7 @@ def build(
     )
     model = make(cfg)
     _initialise(model, INITS[config.init], torch.Generator().manual_seed(seed))
-    _freeze_biases(model, config.trained_biases)
+    freeze_biases(model, config.trained_biases)
     return model
 
 
@@ -70,6 +70,13 @@ def make(cfg: HookedTransformerConfig) -> Transformer:
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="transformer_lens")
         warnings.filterwarnings("ignore", message=".*HookedTransformer.*")
         return Transformer(cfg)
+
+
+def fill(model: Transformer, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights of the right names and shapes into every parameter; others are left aside."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -119,7 +126,8 @@ def _initialise(
                 parameter.copy_(draws * std(name, model.cfg))
 
 
-def _freeze_biases(model: Transformer, trained: str) -> None:
+def freeze_biases(model: Transformer, trained: str) -> None:
+    """Train only the biases of a named set: none, mlp or all."""
     for name, parameter in model.named_parameters():
         last = name.rsplit(".", 1)[-1]
         if last.startswith("b_"):

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechgrok.plots._phases import log_switch, mark_moments, shade
-from mechgrok.plots._style import TEST, TRAIN, dress, evaluations
+from mechgrok.plots._style import TEST, TRAIN, absence, dress, evaluations
 from mechgrok.runs.run import Run
 
 NEEDS: Final = ("times",)
@@ -23,6 +23,8 @@ def plot(run: Run) -> go.Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for row, kind in enumerate(("loss", "acc"), start=1):
         for split, colour in (("train", TRAIN), ("test", TEST)):
+            if f"{split}_{kind}" not in columns:
+                continue
             figure.add_scatter(
                 x=columns["step"],
                 y=columns[f"{split}_{kind}"],
@@ -32,6 +34,8 @@ def plot(run: Run) -> go.Figure:
                 col=1,
             )
     note = shade(figure, run)
+    if absence(times) is not None:
+        note += f"<br>no accuracies: {absence(times)}"
     mark_moments(figure, times)
     figure.update_yaxes(type="log", exponentformat="power", title="loss (nats)", row=1, col=1)
     figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.03], row=2, col=1)

@@ -9,7 +9,7 @@ FORMAT: Final = 1
 FILES: Final = {
     "config.yaml": "resolved settings; the trainer, once",
     "provenance.json": "layout version, package versions, commit, machine, threads; the trainer",
-    "status.json": "running, finished, interrupted or diverged, with step and reason; the trainer",
+    "status.json": "running, finished, interrupted, diverged or imported, at which step; trainer",
     "metrics.jsonl": "one line per evaluation; the trainer",
     "checkpoints/step_XXXXXXXX.safetensors": "weights, raw and EMA where used; the trainer",
     "latest": "file name of the newest checkpoint a run can resume from; the trainer",
@@ -21,7 +21,7 @@ FILES: Final = {
     "report.html": "the whole run on one page; mechgrok report",
     ".lock": "held by the process that trains",
 }
-"""One line per file."""
+"""One line per file. `mechgrok import` writes the first five, and nothing to resume from."""
 
 
 def checkpoint(directory: Path, step: int) -> Path:

@@ -136,6 +136,8 @@ class Run(Sequence[Any]):
     def crossing(self, metric: str, threshold: float) -> Crossing | None:
         """First of three consecutive evaluations with a metric at or above a threshold."""
         rows = self.evaluations()
+        if rows and metric not in rows[0]:
+            raise RunError(f"{self.path} has no {metric} over training; it has {sorted(rows[0])}")
         return first_sustained([r["step"] for r in rows], [r[metric] for r in rows], threshold)
 
     def evaluations(self) -> list[dict[str, Any]]:

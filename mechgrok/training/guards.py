@@ -41,7 +41,11 @@ def refuse_other(directory: Path, config: RunConfig) -> None:
         if (directory / "checkpoints").exists() and layout.steps(directory, "checkpoints"):
             raise RunError(f"{directory} has checkpoints but no config.yaml; give another --run")
         return
-    Run(directory)
+    if _imported(directory):
+        raise RunError(
+            f"{directory} holds an imported model, which has no training state to go on from; "
+            f"train from its weights in a new --run, with --init-from {directory}"
+        )
     changed = {
         name: pair
         for name, pair in differences(read_config(directory / "config.yaml"), config).items()
@@ -52,6 +56,12 @@ def refuse_other(directory: Path, config: RunConfig) -> None:
         raise RunError(
             f"{directory} holds a run of another config; give another --run. " + "; ".join(lines)
         )
+
+
+def _imported(directory: Path) -> bool:
+    """Whether `mechgrok import` made a run directory; a damaged or newer one is refused."""
+    run = Run(directory)
+    return (directory / "status.json").exists() and run.status.get("state") == "imported"
 
 
 @contextmanager

@@ -122,10 +122,11 @@ class _Trainer:
         """Go on where the directory stands, or lay it out."""
         resumed = resume_step(self.directory)
         remove_temporary(self.directory)
+        model: Any = self.state.model
         facts = {
             "rows_per_step": self.state.batches.size,
             "full_batch": self.state.batches.full,
-            "hooked_forward_because": refusal(self.state.model),
+            "hooked_forward_because": refusal(model),
             "task_sha256": self.task.sha256,
         }
         if resumed is None:

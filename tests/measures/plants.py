@@ -177,6 +177,19 @@ PLANTS = {
     "peak before the fit": Plant(
         "phases", "measures.phases", "phases", "range(fitted, len(steps))", "range(len(steps))"
     ),
+    "one row too many trained on": Plant(
+        "recover_split",
+        "measures.recover_split",
+        "_split_losses",
+        "before = shuffled.cumsum(dim=1)[:, trained - 1]",
+        "before = shuffled.cumsum(dim=1)[:, trained]",
+    ),
+    "test loss ignored": Plant(
+        "recover_split", "measures.recover_split", "_best", "amax(dim=0)", "select(0, 0)"
+    ),
+    "the closest is good enough": Plant(
+        "recover_split", "measures.recover_split", "_accepted", "found.error > tolerance", "False"
+    ),
     "knee on the raw loss": Plant("phases", "measures.phases", "_knee", "math.log(x)", "x"),
 }
 

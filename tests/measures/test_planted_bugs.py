@@ -1,6 +1,7 @@
 """Every measure's check on a closed form passes, and turns red when a bug is planted in it."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -14,6 +15,7 @@ from mechgrok.maths import fourier
 from mechgrok.maths.statistics import Crossing
 from mechgrok.measures.frequency_ablation import frequency_ablation
 from mechgrok.measures.phases import Phases
+from mechgrok.measures.recover_split import Split
 from mechgrok.runs.result import NotApplicable
 
 P = 23
@@ -173,6 +175,24 @@ def check_phases() -> None:
     assert isinstance(found.circuit_formation, Crossing)
     assert found.circuit_formation.interval == (3, 4)
     assert found.cleanup.interval == (5, 6)
+
+
+def check_recover_split() -> None:
+    order = list(range(P * P))
+    random.Random(5).shuffle(order)
+    rows = known.noise(P * P).exp()
+    rows[order[:158]] = 1e-3  # every smaller fraction has the same train loss
+    train, test = rows[order[:158]].mean(), rows[order[158:]].mean()  # int(.3 * 529)
+    found = measures.recover_split(rows, {"train": train, "test": test})
+    assert isinstance(found, Split)
+    assert (found.seed, found.frac_train) == (5, 0.3)
+    near(found.train_error, 0)
+    near(found.test_error, 0)
+    other = measures.recover_split(rows, {"train": train, "test": 2 * test})
+    assert isinstance(other, NotApplicable)
+    nowhere = measures.recover_split(rows, {"train": 100 * train, "test": 100 * test})
+    assert isinstance(nowhere, NotApplicable)
+    assert "no nanda2023 split fits" in nowhere.reason
 
 
 CHECKS: dict[str, Callable[[], None]] = {

@@ -1,0 +1,97 @@
+"""Checkpoints that other people published, as hooked models with a record of where they come from.
+
+`load_nanda` reads the files of progress-measures-paper (Nanda et al. 2023, arXiv 2301.05217),
+`load_transformer_lens` a saved HookedTransformer state dict. Sizes come from the tensors; what a
+file leaves open or contradicts is said, never guessed.
+
+    published = load_nanda("theirs.pth")
+    logits = published.model(tokens)
+    mechgrok.measures.recover_split(published.model, published.origin.losses)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mechgrok.config import TransformerModel
+from mechgrok.models import _nanda, _state_dict
+from mechgrok.models._foreign import PublishedError as PublishedError
+from mechgrok.models._foreign import read_file
+from mechgrok.models.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a published file says about itself, as plain data."""
+
+    file: str
+    """Its name, without the folder."""
+    format: str
+    """nanda or transformer_lens."""
+    sha256: str
+    """Of the whole file."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Settings stored in the file, or given when it was loaded; empty where there are none."""
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the stored optimiser; empty where there is none."""
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
+    """`train` and `test`, in nats, as stored: train at every epoch, test every `test_stride`
+    epochs, both before that epoch's update. A curve that is not stored is left out."""
+    test_stride: int | None = None
+    """Epochs between stored test losses; None when it cannot be told."""
+    steps: int | None = None
+    """Updates the weights have seen; None when the file does not tell."""
+    contradictions: tuple[str, ...] = ()
+    """Every pair of statements in the file that cannot both be true."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model somebody else trained."""
+
+    model: Transformer
+    """In eval mode, on the cpu, in the dtype of the file."""
+    origin: Origin
+    """Where it comes from."""
+
+
+def load_nanda(path: str | Path) -> Published:
+    """A .pth file of progress-measures-paper: one modular operation on tokens (a, b, =).
+
+    `model` is its only required key. Raises PublishedError for files that need more than
+    `weights_only=True`, and for models of another kind (attention only, several outputs, ...), by
+    the name of what is missing or different.
+    """
+    file = Path(path)
+    saved, digest = read_file(file)
+    found = _nanda.read(saved, file.name)
+    origin = Origin(
+        file=file.name,
+        format="nanda",
+        sha256=digest,
+        config=found.config,
+        optimizer=found.optimizer,
+        losses=found.losses,
+        test_stride=found.test_stride,
+        steps=found.steps,
+        contradictions=tuple(found.contradictions),
+    )
+    return Published(found.model, origin)
+
+
+def load_transformer_lens(
+    path: str | Path, config: Mapping[str, Any] | TransformerModel | None = None
+) -> Published:
+    """A saved HookedTransformer state dict (.pth, .pt or .safetensors), with or without masks.
+
+    Sizes come from the tensors. `config` says what tensors cannot: `act_fn`, `normalization` (where
+    it has no parameters) and `attn_scale` (or TransformerLens's `use_attn_scale: true` for
+    sqrt(d_head)); it may be a whole HookedTransformerConfig as a dict, or a TransformerModel of
+    this package. Raises PublishedError for what is needed and missing, for what contradicts the
+    tensors, and for files that need more than `weights_only=True`.
+    """
+    file = Path(path)
+    saved, digest = read_file(file)
+    model, settings = _state_dict.read(saved, config, file.name)
+    return Published(model, Origin(file.name, "transformer_lens", digest, config=settings))
