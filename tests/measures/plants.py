@@ -143,6 +143,20 @@ PLANTS = {
         "correction=0",
         "correction=1",
     ),
+    "metric without the mean": Plant(
+        "attribution",
+        "measures.attribution",
+        "correct_minus_mean",
+        " - logits.mean(dim=1)",
+        "",
+    ),
+    "sum terms counted twice": Plant(
+        "attribution",
+        "maths.pair_terms",
+        "split_by_frequency",
+        "of_keys - of_sums",
+        "of_keys",
+    ),
     "controls hold keys": Plant(
         "frequency_ablation",
         "measures.frequency_ablation",

@@ -112,6 +112,16 @@ def check_mean_attention() -> None:
     near(float(measures.mean_attention(pattern).std.max()), 0.5)
 
 
+def check_attribution() -> None:
+    bias = (10 + known.noise(P)).expand(P * P, P)
+    parts = torch.stack([known.cosine_logits(P, ALPHA), bias])
+    found = measures.attribution(parts, known.sums(P), p=P, keys=list(ALPHA))
+    assert found.frequencies == ("const", "sum 3", "sum 11", "other key terms", "non-key")
+    for value, expected in zip(found.mean.flatten().tolist(), (0, 2, 1, *[0] * 7), strict=True):
+        near(value, expected)
+    near(found.total, 3)
+
+
 class Embed(torch.nn.Module):
     """The only part of a model that the edit touches."""
 

@@ -20,7 +20,13 @@ OF_CHECKPOINT = [
     for name in measures.__all__
     if importlib.import_module(f"mechgrok.measures.{name}").SUBJECT == "checkpoint"
 ]
-NEEDS_KEYS = {"restricted_loss", "excluded_loss", "logit_cosines", "frequency_ablation"}
+NEEDS_KEYS = {
+    "restricted_loss",
+    "excluded_loss",
+    "logit_cosines",
+    "frequency_ablation",
+    "attribution",
+}
 
 
 def measure(name: str, checkpoint: StandIn, **options: Any) -> Result:
