@@ -157,6 +157,16 @@ PLANTS = {
         "of_keys - of_sums",
         "of_keys",
     ),
+    "a and b swapped": Plant(
+        "spectra_2d",
+        "measures.spectra_2d",
+        "_spectrum",
+        '"(a b) d -> a b d", a=p',
+        '"(b a) d -> a b d", b=p',
+    ),
+    "2-D spectrum not squared": Plant(
+        "spectra_2d", "measures.spectra_2d", "_share", "norms.square()", "norms"
+    ),
     "controls hold keys": Plant(
         "frequency_ablation",
         "measures.frequency_ablation",

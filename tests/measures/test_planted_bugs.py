@@ -122,6 +122,18 @@ def check_attribution() -> None:
     near(found.total, 3)
 
 
+def check_spectra_2d() -> None:
+    element = torch.arange(P).double()
+    only_a = torch.cos(2 * torch.pi / P * 5 * element)[:, None].expand(P, P).flatten()
+    table = known.cosine_logits(P, ALPHA) + only_a[:, None] + 3
+    found = measures.spectra_2d({"logits": table}, P, list(ALPHA))["logits"]
+    assert (found.n_large, found.n_large_key_products, found.n_key_products) == (9, 8, 8)
+    assert "cos 5 x const" in found.top[:9]
+    # Row sums of squares p / 2 * (2^2 + 1^2) against p / 2 of the wave in a.
+    assert isinstance(found.product_share, float)
+    near(found.product_share, 5 / 6)
+
+
 class Embed(torch.nn.Module):
     """The only part of a model that the edit touches."""
 
