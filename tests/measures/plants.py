@@ -116,8 +116,8 @@ PLANTS = {
         "excluded_loss",
         "measures.excluded_loss",
         "excluded_loss",
-        "excluded_logits(logits, p, [k])",
-        "excluded_logits(logits, p, keys)",
+        "remove([k])",
+        "remove(keys)",
     ),
     "excluded on all pairs": Plant(
         "excluded_loss", "measures.excluded_loss", "excluded_loss", '"train" in rows', "False"
@@ -166,6 +166,44 @@ PLANTS = {
     ),
     "2-D spectrum not squared": Plant(
         "spectra_2d", "measures.spectra_2d", "_share", "norms.square()", "norms"
+    ),
+    "residual squared twice": Plant(
+        "rank_2k", "measures.rank_2k", "rank_2k", "residual**2", "residual**4"
+    ),
+    "read-off of a - b": Plant(
+        "rank_2k",
+        "maths.fourier",
+        "sum_index",
+        "element[:, None] + element",
+        "element[:, None] - element",
+    ),
+    "20 terms are 10": Plant(
+        "restricted_loss",
+        "measures.restricted_loss",
+        "restricted_loss",
+        'variant == "20 terms"',
+        "False",
+    ),
+    "mean logits not added": Plant(
+        "restricted_loss",
+        "measures.restricted_loss",
+        "_activation_logits",
+        " + logits.mean(dim=0)",
+        "",
+    ),
+    "cube of a + b + c": Plant(
+        "excluded_loss",
+        "measures.excluded_loss",
+        "_without_cosines",
+        "element[:, None] - element",
+        "element[:, None] + element",
+    ),
+    "skip path forgotten": Plant(
+        "excluded_loss",
+        "measures.excluded_loss",
+        "_without",
+        'variant == "activation without skip"',
+        "True",
     ),
     "controls hold keys": Plant(
         "frequency_ablation",

@@ -73,7 +73,19 @@ def check_neuron_clusters() -> None:
 def check_restricted_loss() -> None:
     logits = known.cosine_logits(P, ALPHA) + known.noise(P)
     found = measures.restricted_loss(logits, P, list(ALPHA))
-    near(float(found), known.cross_entropy(logits, known.sums(P)))
+    expected = known.cross_entropy(logits, known.sums(P))
+    near(float(found), expected)
+    element = torch.arange(P)
+    minus = (element[:, None] - element).flatten().double()
+    products = torch.cos(2 * torch.pi / P * 3 * minus)[:, None] * known.noise(P, seed=1)
+    whole = known.cross_entropy(logits + products, known.sums(P))
+    near(
+        float(measures.restricted_loss(logits + products, P, list(ALPHA), variant="20 terms")),
+        whole,
+    )
+    arrays = {"acts": known.cosine_logits(P, ALPHA) + products, "W_L": torch.eye(P).double()}
+    found = measures.restricted_loss(logits, P, list(ALPHA), variant="activation", **arrays)
+    near(float(found), expected)
 
 
 def check_excluded_loss() -> None:
@@ -87,6 +99,24 @@ def check_excluded_loss() -> None:
     near(float(found), known.cross_entropy(stays[:100], right))
     without_11 = known.cosine_logits(P, {3: 2.0}) + stays
     near(found.per_key[11], known.cross_entropy(without_11[:100], right))
+    of_sums = torch.cos(2 * torch.pi / P * 3 * known.sums(P).double())[:, None] * known.noise(
+        P, seed=1
+    )
+    of_sums -= fourier.project_sums(known.cosine_logits(P, {3: 1.0}), P, [3]) * _cosine(of_sums, 3)
+    found = measures.excluded_loss(logits + of_sums, P, list(ALPHA), splits=rows, variant="3-D")
+    near(float(found), known.cross_entropy((stays + of_sums)[:100], right))
+    arrays = {"acts": known.cosine_logits(P, ALPHA), "W_L": torch.eye(P).double()}
+    for variant, rest in (("with", stays), ("without", 0 * stays)):
+        found = measures.excluded_loss(
+            logits, P, list(ALPHA), splits=rows, variant=f"activation {variant} skip", **arrays
+        )
+        near(float(found), known.cross_entropy(rest[:100], right))
+
+
+def _cosine(table: torch.Tensor, k: int) -> float:
+    """Least-squares amplitude of cos w_k(a+b-c) in a table."""
+    wave = known.cosine_logits(P, {k: 1.0})
+    return float((table * wave).sum() / wave.square().sum())
 
 
 def check_losses() -> None:
@@ -132,6 +162,23 @@ def check_spectra_2d() -> None:
     # Row sums of squares p / 2 * (2^2 + 1^2) against p / 2 of the wave in a.
     assert isinstance(found.product_share, float)
     near(found.product_share, 5 / 6)
+
+
+def check_rank_2k() -> None:
+    wave = 2 * torch.pi / P * 3 * torch.arange(P).double()
+    by_sum = torch.stack([torch.cos(wave), torch.sin(wave), torch.ones(P)], dim=1)
+    acts = by_sum[known.sums(P)]
+    W_L = torch.cat([by_sum[:, :2], torch.cos(wave * 2)[:, None]], dim=1)
+    found = measures.rank_2k(W_L, acts, P, [3])
+    near(found.residual, math.sqrt(1 / 3))
+    near(found.residual_squared, 1 / 3)
+    for name in ("cos 3", "sin 3"):
+        fve = found.fve[name]
+        assert isinstance(fve, float)
+        near(fve, 1)
+        near(found.amplitude[name], math.sqrt(P / 2))
+    near(found.loss["rank_2k"], known.cross_entropy(known.cosine_logits(P, {3: 1}), known.sums(P)))
+    assert found.loss["complement"] > found.loss["rank_2k"]
 
 
 class Embed(torch.nn.Module):

@@ -26,6 +26,8 @@ NEEDS_KEYS = {
     "logit_cosines",
     "frequency_ablation",
     "attribution",
+    "spectra_2d",
+    "rank_2k",
 }
 
 
