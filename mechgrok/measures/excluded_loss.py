@@ -4,10 +4,10 @@ Nanda et al. 2023 (arXiv 2301.05217), section 5.1. Operator "2-D": cos w_k(a+b),
 projected out of the logits, for all keys at once (full) and for each key alone; no bias correction.
 On the training split by default, where it shows memorisation giving way to the circuit.
 
-Variants: "3-D" removes the cosines cos w_k(a+b-c) instead; "20 terms" all four products per key; "activation with skip" removes the
-directions from the neurons, read through W_out W_U, and leaves the rest of the logits;
-"activation without skip" keeps the remaining neurons' logits alone, without skip path and biases
-(the two forms of TransformerLens's Grokking_Demo).
+Variants: "3-D" removes the cosines cos w_k(a+b-c) instead; "20 terms" all four products per key;
+"activation with skip" removes the directions from the neurons, read through W_out W_U, and leaves
+the rest of the logits; "activation without skip" keeps the remaining neurons' logits alone, without
+skip path and biases (the two forms of TransformerLens's Grokking_Demo).
 """
 
 from collections.abc import Mapping, Sequence

@@ -205,6 +205,27 @@ PLANTS = {
         'variant == "activation without skip"',
         "True",
     ),
+    "singular values squared": Plant(
+        "embedding_rank",
+        "measures.embedding_rank",
+        "rank",
+        "singular / singular.sum()",
+        "power / power.sum()",
+    ),
+    "controls of another norm": Plant(
+        "embedding_rank",
+        "measures.embedding_rank",
+        "_gaussian_like",
+        "draw * (matrix.norm() / draw.norm())",
+        "draw",
+    ),
+    "constant counted in a head's total": Plant(
+        "attention_spectra",
+        "measures.attention_spectra",
+        "_spectrum",
+        "shares = power / power.sum()",
+        "shares = power / to_fourier(table).square().sum()",
+    ),
     "controls hold keys": Plant(
         "frequency_ablation",
         "measures.frequency_ablation",

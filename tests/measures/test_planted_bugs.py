@@ -181,6 +181,26 @@ def check_rank_2k() -> None:
     assert found.loss["complement"] > found.loss["rank_2k"]
 
 
+def check_embedding_rank() -> None:
+    matrix = torch.diag(torch.tensor([2.0, 1.0, 1.0])).double()
+    chance = torch.Generator().manual_seed(0)
+    found = measures.embedding_rank(matrix, generator=chance, n_controls=3)
+    near(found.found.participation_ratio, 36 / 18)
+    near(found.found.effective_rank, math.exp(1.5 * math.log(2)))
+    assert len({control.effective_rank for control in found.controls}) == 3
+    for control in found.controls:
+        near(float(control.singular.square().sum()), 6)
+
+
+def check_attention_spectra() -> None:
+    wave = 2 * torch.pi / P * torch.arange(P).double()
+    table = 7 + 2 * torch.cos(3 * wave) + torch.sin(11 * wave)
+    found = measures.attention_spectra({"C_0": table[:, None]})["C_0"]
+    assert found.freq == 3
+    near(found.top_share, 0.8)
+    near(float(found.shares.sum()), 1)
+
+
 class Embed(torch.nn.Module):
     """The only part of a model that the edit touches."""
 
