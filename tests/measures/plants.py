@@ -226,6 +226,16 @@ PLANTS = {
         "shares = power / power.sum()",
         "shares = power / to_fourier(table).square().sum()",
     ),
+    "mean ablation over positions": Plant(
+        "component_ablation", "measures.component_ablation", "replace", "mean(dim=0", "mean(dim=1"
+    ),
+    "resampled from the same row": Plant(
+        "component_ablation",
+        "measures.component_ablation",
+        "replace",
+        "activation[rows][index]",
+        "activation[index]",
+    ),
     "controls hold keys": Plant(
         "frequency_ablation",
         "measures.frequency_ablation",

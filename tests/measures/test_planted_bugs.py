@@ -1,5 +1,6 @@
 """Every measure's check on a closed form passes, and turns red when a bug is planted in it."""
 
+import importlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -199,6 +200,22 @@ def check_attention_spectra() -> None:
     assert found.freq == 3
     near(found.top_share, 0.8)
     near(float(found.shares.sum()), 1)
+
+
+def check_component_ablation() -> None:
+    module = importlib.import_module("mechgrok.measures.component_ablation")
+    x = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    rows, index = torch.tensor([1, 0]), (slice(None), 1)
+    for mode, expected in (("zero", [0, 0]), ("mean", [4, 4]), ("resample", [6, 2])):
+        changed = module.replace(x, None, index=index, mode=mode, rows=rows)
+        assert changed[:, 1].tolist() == expected
+        assert changed[:, 0].tolist() == [1, 3]
+    (_, keep), (_, only_mlp) = module.skip_path(0)
+    keep(x, hook=None)
+    assert torch.equal(only_mlp(x + 1, hook=None), x)
+    edits = {"both": module.skip_path(0)}
+    found = measures.component_ablation(lambda hooks: (float(len(hooks)), 1.0), edits)
+    assert {name: edit.loss for name, edit in found.items()} == {"original": 0, "both": 2}
 
 
 class Embed(torch.nn.Module):
