@@ -1,4 +1,4 @@
-"""Component ablation: hooks do what their names say, and clusters matter more than controls."""
+"""Component ablation: hooks do what their names say, and each cluster has a control."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,6 @@ def test_a_grokked_model_and_its_controls(tmp_path: Path) -> None:
     assert values["original_accuracy"] > 0.99
     assert values["no skip path_accuracy"] > 0.9
     assert values["position zero_loss"] > values["original_loss"]
-    # Cutting whole clusters is worse, on the whole, than cutting as many other neurons.
     own = sum(values[f"neurons {k} zero_loss"] for k in clusters)
     control = sum(values.get(f"control 0 of {k} zero_loss", 0.0) for k in clusters)
     assert own > 0
