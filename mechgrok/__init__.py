@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechgrok import discovery, measures, models, tasks
     from mechgrok.config import RunConfig
+    from mechgrok.measures.attribution import of_checkpoint as attribution
     from mechgrok.measures.frequency_ablation import measure as frequency_ablation
     from mechgrok.measures.key_frequencies import of_checkpoint as key_frequencies
     from mechgrok.models.shared_prefix import answer_logits
@@ -33,6 +34,7 @@ _HOME = {
     "RunConfig": "config:RunConfig",
     "Runs": "runs.runs:Runs",
     "answer_logits": "models.shared_prefix:answer_logits",
+    "attribution": "measures.attribution:of_checkpoint",
     "discovery": "discovery",
     "evaluate": "training.evaluation:evaluate_model",
     "frequency_ablation": "measures.frequency_ablation:measure",
@@ -55,6 +57,7 @@ __all__ = [
     "RunConfig",
     "Runs",
     "answer_logits",
+    "attribution",
     "discovery",
     "evaluate",
     "frequency_ablation",

@@ -116,8 +116,8 @@ PLANTS = {
         "excluded_loss",
         "measures.excluded_loss",
         "excluded_loss",
-        "excluded_logits(logits, p, [k])",
-        "excluded_logits(logits, p, keys)",
+        "remove([k])",
+        "remove(keys)",
     ),
     "excluded on all pairs": Plant(
         "excluded_loss", "measures.excluded_loss", "excluded_loss", '"train" in rows', "False"
@@ -142,6 +142,99 @@ PLANTS = {
         "mean_attention",
         "correction=0",
         "correction=1",
+    ),
+    "metric without the mean": Plant(
+        "attribution",
+        "measures.attribution",
+        "correct_minus_mean",
+        " - logits.mean(dim=1)",
+        "",
+    ),
+    "sum terms counted twice": Plant(
+        "attribution",
+        "maths.pair_terms",
+        "split_by_frequency",
+        "of_keys - of_sums",
+        "of_keys",
+    ),
+    "a and b swapped": Plant(
+        "spectra_2d",
+        "measures.spectra_2d",
+        "_spectrum",
+        '"(a b) d -> a b d", a=p',
+        '"(b a) d -> a b d", b=p',
+    ),
+    "2-D spectrum not squared": Plant(
+        "spectra_2d", "measures.spectra_2d", "_share", "norms.square()", "norms"
+    ),
+    "residual squared twice": Plant(
+        "rank_2k", "measures.rank_2k", "rank_2k", "residual**2", "residual**4"
+    ),
+    "read-off of a - b": Plant(
+        "rank_2k",
+        "maths.fourier",
+        "sum_index",
+        "element[:, None] + element",
+        "element[:, None] - element",
+    ),
+    "20 terms are 10": Plant(
+        "restricted_loss",
+        "measures.restricted_loss",
+        "restricted_loss",
+        'variant == "20 terms"',
+        "False",
+    ),
+    "mean logits not added": Plant(
+        "restricted_loss",
+        "measures.restricted_loss",
+        "_activation_logits",
+        " + logits.mean(dim=0)",
+        "",
+    ),
+    "cube of a + b + c": Plant(
+        "excluded_loss",
+        "measures.excluded_loss",
+        "_without_cosines",
+        "element[:, None] - element",
+        "element[:, None] + element",
+    ),
+    "skip path forgotten": Plant(
+        "excluded_loss",
+        "measures.excluded_loss",
+        "_without",
+        'variant == "activation without skip"',
+        "True",
+    ),
+    "singular values squared": Plant(
+        "embedding_rank",
+        "measures.embedding_rank",
+        "rank",
+        "singular / singular.sum()",
+        "power / power.sum()",
+    ),
+    "controls of another norm": Plant(
+        "embedding_rank",
+        "measures.embedding_rank",
+        "_gaussian_like",
+        "draw * (matrix.norm() / draw.norm())",
+        "draw",
+    ),
+    "constant counted in a head's total": Plant(
+        "attention_spectra",
+        "measures.attention_spectra",
+        "_spectrum",
+        "shares = power / power.sum()",
+        "shares = power / to_fourier(table).square().sum()",
+    ),
+    "mean ablation over positions": Plant(
+        "component_ablation", "measures.component_ablation", "replace", "mean(dim=0", "mean(dim=1"
+    ),
+    "resampled from the same row": Plant(
+        "component_ablation",
+        "measures.component_ablation",
+        "replace",
+        "activation[rows][index]",
+        "activation[index]",
     ),
     "controls hold keys": Plant(
         "frequency_ablation",

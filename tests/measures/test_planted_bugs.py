@@ -1,5 +1,6 @@
 """Every measure's check on a closed form passes, and turns red when a bug is planted in it."""
 
+import importlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -75,7 +76,19 @@ def check_neuron_clusters() -> None:
 def check_restricted_loss() -> None:
     logits = known.cosine_logits(P, ALPHA) + known.noise(P)
     found = measures.restricted_loss(logits, P, list(ALPHA))
-    near(float(found), known.cross_entropy(logits, known.sums(P)))
+    expected = known.cross_entropy(logits, known.sums(P))
+    near(float(found), expected)
+    element = torch.arange(P)
+    minus = (element[:, None] - element).flatten().double()
+    products = torch.cos(2 * torch.pi / P * 3 * minus)[:, None] * known.noise(P, seed=1)
+    whole = known.cross_entropy(logits + products, known.sums(P))
+    near(
+        float(measures.restricted_loss(logits + products, P, list(ALPHA), variant="20 terms")),
+        whole,
+    )
+    arrays = {"acts": known.cosine_logits(P, ALPHA) + products, "W_L": torch.eye(P).double()}
+    found = measures.restricted_loss(logits, P, list(ALPHA), variant="activation", **arrays)
+    near(float(found), expected)
 
 
 def check_excluded_loss() -> None:
@@ -89,6 +102,24 @@ def check_excluded_loss() -> None:
     near(float(found), known.cross_entropy(stays[:100], right))
     without_11 = known.cosine_logits(P, {3: 2.0}) + stays
     near(found.per_key[11], known.cross_entropy(without_11[:100], right))
+    of_sums = torch.cos(2 * torch.pi / P * 3 * known.sums(P).double())[:, None] * known.noise(
+        P, seed=1
+    )
+    of_sums -= fourier.project_sums(known.cosine_logits(P, {3: 1.0}), P, [3]) * _cosine(of_sums, 3)
+    found = measures.excluded_loss(logits + of_sums, P, list(ALPHA), splits=rows, variant="3-D")
+    near(float(found), known.cross_entropy((stays + of_sums)[:100], right))
+    arrays = {"acts": known.cosine_logits(P, ALPHA), "W_L": torch.eye(P).double()}
+    for variant, rest in (("with", stays), ("without", 0 * stays)):
+        found = measures.excluded_loss(
+            logits, P, list(ALPHA), splits=rows, variant=f"activation {variant} skip", **arrays
+        )
+        near(float(found), known.cross_entropy(rest[:100], right))
+
+
+def _cosine(table: torch.Tensor, k: int) -> float:
+    """Least-squares amplitude of cos w_k(a+b-c) in a table."""
+    wave = known.cosine_logits(P, {k: 1.0})
+    return float((table * wave).sum() / wave.square().sum())
 
 
 def check_losses() -> None:
@@ -112,6 +143,81 @@ def check_weight_change() -> None:
 def check_mean_attention() -> None:
     pattern = torch.tensor([[[[0.0, 1.0]]], [[[1.0, 0.0]]]])
     near(float(measures.mean_attention(pattern).std.max()), 0.5)
+
+
+def check_attribution() -> None:
+    bias = (10 + known.noise(P)).expand(P * P, P)
+    parts = torch.stack([known.cosine_logits(P, ALPHA), bias])
+    found = measures.attribution(parts, known.sums(P), p=P, keys=list(ALPHA))
+    assert found.frequencies == ("const", "sum 3", "sum 11", "other key terms", "non-key")
+    for value, expected in zip(found.mean.flatten().tolist(), (0, 2, 1, *[0] * 7), strict=True):
+        near(value, expected)
+    near(found.total, 3)
+
+
+def check_spectra_2d() -> None:
+    element = torch.arange(P).double()
+    only_a = torch.cos(2 * torch.pi / P * 5 * element)[:, None].expand(P, P).flatten()
+    table = known.cosine_logits(P, ALPHA) + only_a[:, None] + 3
+    found = measures.spectra_2d({"logits": table}, P, list(ALPHA))["logits"]
+    assert (found.n_large, found.n_large_key_products, found.n_key_products) == (9, 8, 8)
+    assert "cos 5 x const" in found.top[:9]
+    # Row sums of squares p / 2 * (2^2 + 1^2) against p / 2 of the wave in a.
+    assert isinstance(found.product_share, float)
+    near(found.product_share, 5 / 6)
+
+
+def check_rank_2k() -> None:
+    wave = 2 * torch.pi / P * 3 * torch.arange(P).double()
+    by_sum = torch.stack([torch.cos(wave), torch.sin(wave), torch.ones(P)], dim=1)
+    acts = by_sum[known.sums(P)]
+    W_L = torch.cat([by_sum[:, :2], torch.cos(wave * 2)[:, None]], dim=1)
+    found = measures.rank_2k(W_L, acts, P, [3])
+    near(found.residual, math.sqrt(1 / 3))
+    near(found.residual_squared, 1 / 3)
+    for name in ("cos 3", "sin 3"):
+        fve = found.fve[name]
+        assert isinstance(fve, float)
+        near(fve, 1)
+        near(found.amplitude[name], math.sqrt(P / 2))
+    near(found.loss["rank_2k"], known.cross_entropy(known.cosine_logits(P, {3: 1}), known.sums(P)))
+    assert found.loss["complement"] > found.loss["rank_2k"]
+
+
+def check_embedding_rank() -> None:
+    matrix = torch.diag(torch.tensor([2.0, 1.0, 1.0])).double()
+    chance = torch.Generator().manual_seed(0)
+    found = measures.embedding_rank(matrix, generator=chance, n_controls=3)
+    near(found.found.participation_ratio, 36 / 18)
+    near(found.found.effective_rank, math.exp(1.5 * math.log(2)))
+    assert len({control.effective_rank for control in found.controls}) == 3
+    for control in found.controls:
+        near(float(control.singular.square().sum()), 6)
+
+
+def check_attention_spectra() -> None:
+    wave = 2 * torch.pi / P * torch.arange(P).double()
+    table = 7 + 2 * torch.cos(3 * wave) + torch.sin(11 * wave)
+    found = measures.attention_spectra({"C_0": table[:, None]})["C_0"]
+    assert found.freq == 3
+    near(found.top_share, 0.8)
+    near(float(found.shares.sum()), 1)
+
+
+def check_component_ablation() -> None:
+    module = importlib.import_module("mechgrok.measures.component_ablation")
+    x = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    rows, index = torch.tensor([1, 0]), (slice(None), 1)
+    for mode, expected in (("zero", [0, 0]), ("mean", [4, 4]), ("resample", [6, 2])):
+        changed = module.replace(x, None, index=index, mode=mode, rows=rows)
+        assert changed[:, 1].tolist() == expected
+        assert changed[:, 0].tolist() == [1, 3]
+    (_, keep), (_, only_mlp) = module.skip_path(0)
+    keep(x, hook=None)
+    assert torch.equal(only_mlp(x + 1, hook=None), x)
+    edits = {"both": module.skip_path(0)}
+    found = measures.component_ablation(lambda hooks: (float(len(hooks)), 1.0), edits)
+    assert {name: edit.loss for name, edit in found.items()} == {"original": 0, "both": 2}
 
 
 class Embed(torch.nn.Module):

@@ -20,7 +20,15 @@ OF_CHECKPOINT = [
     for name in measures.__all__
     if importlib.import_module(f"mechgrok.measures.{name}").SUBJECT == "checkpoint"
 ]
-NEEDS_KEYS = {"restricted_loss", "excluded_loss", "logit_cosines", "frequency_ablation"}
+NEEDS_KEYS = {
+    "restricted_loss",
+    "excluded_loss",
+    "logit_cosines",
+    "frequency_ablation",
+    "attribution",
+    "spectra_2d",
+    "rank_2k",
+}
 
 
 def measure(name: str, checkpoint: StandIn, **options: Any) -> Result:
