@@ -2,9 +2,9 @@
 
     make bench
 
-Both sides of a ratio are timed alternately in one process; a line gives the median over the repeats
-of the ratio within each. Run it on a quiet machine. Writes latest.json (name -> median ratio) and
-latest_run.json (seconds, memory and machine).
+Both sides of a ratio are timed alternately in one process, each after an untimed step of its own;
+a line gives the median over the repeats of the ratio within each. Run it on a quiet machine. Writes
+latest.json (name -> median ratio) and latest_run.json (seconds, memory and machine).
 """
 
 import gc
@@ -100,7 +100,12 @@ class Bench:
 
 
 def timed(step: Step) -> float:
-    """Seconds of one call."""
+    """Seconds of the second of two calls.
+
+    The first restores what the other side's step left of the heap and the caches: in training, a
+    step follows one of its own kind.
+    """
+    step()
     start = time.perf_counter()
     step()
     return time.perf_counter() - start

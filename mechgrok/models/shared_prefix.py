@@ -267,4 +267,4 @@ def _answer(
         mid = _mid(block, x, z)
         post = _neurons(block, mid)
         direct = torch.addmm(bias, mid, W_U)
-    return torch.addmm(direct, post, mlp.W_out @ W_U)
+    return direct.addmm_(post, mlp.W_out @ W_U)
