@@ -73,6 +73,21 @@ def largest_difference(model: HookedTransformer, tokens: Tensor, positions: Any)
     return max(values, worst)
 
 
+def assert_equal(config: Config, batch: tuple[Tensor, Any], seed: int) -> None:
+    """Within the bound of the model's type.
+
+    About one random model in a thousand (unscaled attention, three layers, one row) amplifies
+    float32 rounding beyond it. Such a difference is tried again in float64, where only rounding
+    shrinks by eight orders of magnitude; a mistake stays as it is.
+    """
+    difference = largest_difference(model_of(seed, **config), *batch)
+    if config["dtype"] == torch.float32 and BOUNDS[torch.float32] <= difference < 1e-3:
+        again = model_of(seed, **{**config, "dtype": torch.float64})
+        assert largest_difference(again, *batch) < BOUNDS[torch.float64]
+    else:
+        assert difference < BOUNDS[config["dtype"]]
+
+
 CONFIGS = st.fixed_dictionaries(
     {
         "n_layers": st.integers(1, 3),
@@ -110,17 +125,15 @@ def batches(draw: st.DrawFn) -> tuple[Tensor, Any]:
 def test_values_and_gradients_are_the_hooked_forwards(
     config: Config, batch: tuple[Tensor, Any], seed: int
 ) -> None:
-    model = model_of(seed, **config)
-    assert refusal(model) is None
-    bound = BOUNDS[config["dtype"]]
-    assert largest_difference(model, *batch) < bound
+    assert refusal(model_of(seed, **config)) is None
+    assert_equal(config, batch, seed)
 
 
 @pytest.mark.slow
 @settings(max_examples=3_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(config=CONFIGS, batch=batches(), seed=st.integers(0, 2**16))
 def test_many_values_and_gradients(config: Config, batch: tuple[Tensor, Any], seed: int) -> None:
-    assert largest_difference(model_of(seed, **config), *batch) < BOUNDS[config["dtype"]]
+    assert_equal(config, batch, seed)
 
 
 ALL_PAIRS = torch.cartesian_prod(torch.arange(5), torch.arange(5), torch.tensor([5]))
