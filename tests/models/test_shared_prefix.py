@@ -76,8 +76,8 @@ def largest_difference(model: HookedTransformer, tokens: Tensor, positions: Any)
 def assert_equal(config: Config, batch: tuple[Tensor, Any], seed: int) -> None:
     """Within the bound of the model's type.
 
-    About one random model in a thousand (unscaled attention, three layers, one row) amplifies
-    float32 rounding beyond it. Such a difference is tried again in float64, where only rounding
+    Now and then a random model (unscaled attention, three layers, one row) amplifies float32
+    rounding beyond it. Such a difference is tried again in float64, where only rounding
     shrinks by eight orders of magnitude; a mistake stays as it is.
     """
     difference = largest_difference(model_of(seed, **config), *batch)
