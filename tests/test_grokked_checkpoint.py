@@ -123,3 +123,19 @@ def test_delay_over_a_set_of_runs(run: mg.Run, tmp_path: Path) -> None:
     assert len(runs.series("test_acc").groupby("run")) == 2
     with pytest.raises(RunError, match="twice"):
         mg.Runs([run, run])
+
+
+def test_neurons_leave_the_gradient_they_are_given_alone(grokked: Checkpoint) -> None:
+    """A sum's gradient is one number seen many times, and a given one belongs to the caller."""
+    tokens = grokked.task.tokens[:50]
+    ours = gradients(grokked.model, answer_neurons(grokked.model, tokens).sum())
+    kept: list[torch.Tensor] = []  # the cache would detach it
+    hook = ("blocks.0.mlp.hook_post", lambda post, hook: kept.append(post))
+    grokked.model.run_with_hooks(tokens, fwd_hooks=[hook])
+    plain = gradients(grokked.model, kept[0][:, -1].sum())
+    for parameter, gradient in plain.items():
+        torch.testing.assert_close(ours[parameter], gradient, rtol=1e-4, atol=1e-3)
+    neurons = answer_neurons(grokked.model, tokens)
+    given = torch.ones_like(neurons)
+    neurons.backward(given)
+    assert bool((given == 1).all())

@@ -78,7 +78,8 @@ def answer_neurons(
         return model.run_with_cache(tokens, names_filter=name)[1][name][:, wanted[0]]
     [(x, z, index)] = _ends(model, tokens, wanted)
     block: Any = model.blocks[-1]
-    return _spread(_neurons(block, _mid(block, x, z)), index)
+    # not in place: what is handed out may get a gradient that is not ours to overwrite
+    return _spread(block.mlp.act_fn(_pre(block, _mid(block, x, z))), index)
 
 
 def refusal(model: Any) -> str | None:
@@ -207,7 +208,12 @@ def _mid(
 
 def _neurons(block: Any, mid: Float[Tensor, "M d_model"]) -> Float[Tensor, "M d_mlp"]:
     """Neurons after the activation function."""
-    return _activated(block.mlp, torch.addmm(block.mlp.b_in, block.ln2(mid), block.mlp.W_in))
+    return _activated(block.mlp, _pre(block, mid))
+
+
+def _pre(block: Any, mid: Float[Tensor, "M d_model"]) -> Float[Tensor, "M d_mlp"]:
+    """Neurons before the activation function."""
+    return torch.addmm(block.mlp.b_in, block.ln2(mid), block.mlp.W_in)
 
 
 def _activated(mlp: Any, pre: Float[Tensor, "M d_mlp"]) -> Float[Tensor, "M d_mlp"]:
@@ -216,7 +222,10 @@ def _activated(mlp: Any, pre: Float[Tensor, "M d_mlp"]) -> Float[Tensor, "M d_ml
 
 
 class _Relu(torch.autograd.Function):
-    """ReLU in place, forward and backward: the neurons are the largest arrays of a step."""
+    """ReLU in place, forward and backward: the neurons are the largest arrays of a step.
+
+    Only where a matrix product reads them, whose backward makes the gradient that is overwritten.
+    """
 
     @staticmethod
     def forward(ctx: Any, pre: Float[Tensor, "M d_mlp"]) -> Float[Tensor, "M d_mlp"]:

@@ -125,8 +125,10 @@ def batches(draw: st.DrawFn) -> tuple[Tensor, Any]:
 def test_values_and_gradients_are_the_hooked_forwards(
     config: Config, batch: tuple[Tensor, Any], seed: int
 ) -> None:
-    assert refusal(model_of(seed, **config)) is None
-    assert_equal(config, batch, seed)
+    model = model_of(seed, **config)
+    assert refusal(model) is None
+    bound = BOUNDS[config["dtype"]]
+    assert largest_difference(model, *batch) < bound
 
 
 @pytest.mark.slow
