@@ -5,7 +5,7 @@
 
 Without arguments it trains `nanda2023_mainline` into results/nanda2023_mainline__seed0, or goes on
 with it where it stopped, and ends with a table and report.html. What recorded runs did stands in
-grok_modadd.expected.json.
+presets.expected.json.
 """
 
 import sys

@@ -46,7 +46,8 @@ def read_train(arguments: Sequence[str], default: str, prog: str) -> Train:
     config = _base(given.preset, given.config, given.seed, default)
     config = _with_changes(config, given.changes)
     _refuse_unknown_flags(config, rest)
-    config = tyro.cli(RunConfig, default=config, args=rest, prog=prog, description=_HELP)
+    fixed = tyro.conf.AvoidSubcommands[RunConfig]  # the class of each part is the preset's
+    config = tyro.cli(fixed, default=config, args=rest, prog=prog, description=_HELP)
     return Train(config, given.run, not given.no_resume)
 
 

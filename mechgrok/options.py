@@ -5,7 +5,7 @@ One code path serves YAML files, `--set a.b=c` and Python: dicts in, frozen data
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -37,8 +37,12 @@ def from_dict(kind: type[C], data: Any, path: str = "") -> C:
 
 
 def override(config: C, changes: Mapping[str, Any]) -> C:
-    """A config with dotted fields replaced, e.g. `{"optim.weight_decay": 0.3}`."""
-    data = to_dict(config)
+    """A config with dotted fields replaced, e.g. `{"optim.weight_decay": 0.3}`.
+
+    A `name` that belongs to another class of settings (`{"task.name": "equation"}`) starts that
+    part anew from the class's defaults; the other changes are then made to it.
+    """
+    data = to_dict(_with_named_parts(config, changes))
     for name, value in changes.items():
         *parents, last = name.split(".")
         node = data
@@ -50,6 +54,17 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
             raise ConfigError(f"{name} is a group of settings; set one of {list(node[last])}")
         node[last] = value
     return from_dict(type(config), data)
+
+
+def _with_named_parts(config: C, changes: Mapping[str, Any]) -> C:
+    """`config` with every part replaced whose new name belongs to another class."""
+    parts: dict[str, Any] = {}
+    for part, hint in get_type_hints(type(config)).items():
+        name = changes.get(f"{part}.name")
+        chosen = _named(_members(hint), name)
+        if chosen is not None and type(getattr(config, part)) is not chosen:
+            parts[part] = chosen(name=name)
+    return replace(config, **parts) if parts else config  # pyright: ignore[reportArgumentType]
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
@@ -105,12 +120,41 @@ def _coerce_tuple(hints: tuple[Any, ...], value: Any, path: str) -> tuple[Any, .
 def _coerce_union(hints: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and type(None) in hints:
         return None
+    if kinds := _members(hints):
+        return _coerce(_kind_of(kinds, value, path), value, path)
     for hint in hints:
         try:
             return _coerce(hint, value, path)
         except ConfigError:
             continue
     raise ConfigError(f"{path} = {value!r}; expected {' or '.join(map(_spell, hints))}")
+
+
+def _members(hint: Any) -> tuple[type[Any], ...]:
+    """The classes of a union of configs, or of its members; () for anything else."""
+    hints = hint if isinstance(hint, tuple) else get_args(hint)
+    return tuple(h for h in hints if is_dataclass(h) and isinstance(h, type))
+
+
+def _named(kinds: tuple[type[Any], ...], name: Any) -> type[Any] | None:
+    """The class of settings whose own name this is."""
+    return next((kind for kind in kinds if kind().name == name), None)
+
+
+def _kind_of(kinds: tuple[type[Any], ...], value: Any, path: str) -> type[Any]:
+    """The class a part's `name` asks for; a dotted path takes the class whose fields it has."""
+    names = [kind().name for kind in kinds]
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path} is {value!r}; expected settings with a name, one of {names}")
+    name = value.get("name", names[0])
+    if chosen := _named(kinds, name):
+        return chosen
+    if not isinstance(name, str) or "." not in name:
+        raise ConfigError(f"{path}.name = {name!r}; expected one of {names}, or a dotted path")
+    fitting = [kind for kind in kinds if set(value) <= {f.name for f in fields(kind)}]
+    if not fitting:
+        raise ConfigError(f"the fields of {path} = {dict(value)!r} are those of none of {names}")
+    return fitting[0]
 
 
 def _number(value: float | str, path: str) -> float:

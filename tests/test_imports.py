@@ -23,7 +23,7 @@ ANYONE = ("config", "options", "maths", "discovery")
 # plain data (result, series, storage, layout) go where run.py goes.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "maths": ("maths",),
-    "config": (),
+    "config": ("config",),
     "options": ("config",),
     "presets": ("config",),
     "discovery": ("config",),

@@ -1,6 +1,6 @@
 """Configs are changed and read strictly, and lose nothing on the way."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -165,3 +165,49 @@ def test_a_config_is_frozen_and_has_no_shared_parts() -> None:
     assert Seeds().with_base(4) == Seeds(**dict.fromkeys(
         ["base", "data", "labels", "relabel", "init", "batch", "noise", "probe"], 4
     ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Round:
+    name: str = "round"
+    radius: float = 1.0
+
+
+@dataclass(frozen=True)
+class Square:
+    name: str = "square"
+    side: float = 2.0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    shape: Round | Square = field(default_factory=Round)
+    title: str = ""
+
+
+def test_a_part_of_several_kinds_is_chosen_by_its_name() -> None:
+    assert from_dict(Drawing, {"shape": {"name": "square", "side": 3}}) == Drawing(Square(side=3.0))
+    assert from_dict(Drawing, {"shape": {"radius": 3}}) == Drawing(Round(radius=3.0))
+    own = {"name": "lab.shape", "side": 1.0}
+    assert from_dict(Drawing, {"shape": own}) == Drawing(Square("lab.shape", 1.0))
+    assert from_dict(Drawing, to_dict(Drawing(Square()))) == Drawing(Square())
+
+
+def test_naming_another_kind_starts_that_part_anew() -> None:
+    asked = {"shape.side": 5, "shape.name": "square", "title": "x"}
+    assert override(Drawing(Round(radius=9.0)), asked) == Drawing(Square(side=5.0), "x")
+    assert override(Drawing(Square(side=9.0)), {"shape.name": "square"}).shape == Square(side=9.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ({"name": "oval"}, r"shape.name = 'oval'; expected one of \['round', 'square'\]"),
+        ({"name": "square", "radius": 1.0}, r"unknown option 'shape.radius'"),
+        ({"name": "lab.shape", "girth": 1.0}, r"those of none of \['round', 'square'\]"),
+        ("square", r"shape is 'square'; expected settings with a name"),
+    ],
+)
+def test_a_part_that_is_none_of_the_kinds_is_refused(shape: Any, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        from_dict(Drawing, {"shape": shape})

@@ -1,97 +1,13 @@
-"""Every setting of a run, as frozen dataclasses; the standard library only.
-
-A config is data: it is written to `config.yaml`, read back strictly, and its digest names the run's
-checkpoints. Nothing is derived at class definition, so changing `n` or `d_model` changes only that.
-"""
+"""A run's settings: its task, model and optimiser, and when it looks, keeps and stops."""
 
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message says what was given and what was expected."""
-
-
-@dataclass(frozen=True)
-class BinaryTask:
-    """All pairs (a, b) of Z_n under one operation, as tokens (a, b, =)."""
-
-    name: str = "binary"
-    """Task file in `mechgrok/tasks`, or a dotted path."""
-    operation: str = "add"
-    """A function of `mechgrok/maths/operations.py`: add, subtract, multiply, divide, ..."""
-    n: int = 113
-    """Size of Z_n; at least 3."""
-    frac_train: float = 0.3
-    """Share of the rows trained on; strictly between 0 and 1."""
-    split: str = "nanda2023"
-    """How rows are split: nanda2023, torch_randperm or symmetric."""
-    relabel: bool = False
-    """Rename the tokens by a random permutation (seed: `seeds.relabel`)."""
-    outputs: Literal["tokens", "answers"] = "tokens"
-    """Logits over all n+1 tokens, as Nanda et al. (2023), or over the n answers only."""
-
-
-@dataclass(frozen=True)
-class TransformerModel:
-    """A HookedTransformer; vocabulary and context length come from the task."""
-
-    name: str = "transformer"
-    """Model file in `mechgrok/models`, or a dotted path."""
-    n_layers: int = 1
-    """Number of blocks."""
-    d_model: int = 128
-    """Width of the residual stream."""
-    n_heads: int = 4
-    """Attention heads per block."""
-    d_head: int = 32
-    """Width of one head."""
-    d_mlp: int = 512
-    """Neurons per block."""
-    act_fn: str = "relu"
-    """Activation function of the MLP, by its TransformerLens name."""
-    normalization: Literal["LN", "LNPre", "RMS", "RMSPre"] | None = None
-    """Pre-LN kind by its TransformerLens name; None as in Nanda et al. (2023)."""
-    init: str = "nanda2023"
-    """Named initialisation: nanda2023 or tl3."""
-    trained_biases: Literal["none", "mlp", "all"] = "mlp"
-    """Which biases are trained; the others are frozen at 0 and not counted as parameters."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Type of the weights."""
-
-
-@dataclass(frozen=True)
-class CrossEntropy:
-    """Cross-entropy at the answer positions, averaged over all answers of a batch."""
-
-    name: str = "cross_entropy"
-    """Function in `mechgrok/training/losses.py`, or a dotted path."""
-    dtype: Literal["float32", "float64"] = "float64"
-    """Type of the log-softmax; float32 rounds losses below 6e-8 to exactly 0."""
-
-
-@dataclass(frozen=True)
-class AdamW:
-    """Decoupled weight decay on every trained parameter, with a linear warm-up."""
-
-    name: str = "adamw"
-    """Function in `mechgrok/training/optimizers.py`, or a dotted path."""
-    lr: float = 1e-3
-    """Learning rate after the warm-up."""
-    weight_decay: float = 1.0
-    """Decoupled decay: weights shrink by lr * weight_decay a step."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    """Decay rates of the two moments."""
-    eps: float = 1e-8
-    """Added to the root of the second moment."""
-    warmup_steps: int = 10
-    """Linear warm-up; the first step has learning rate 0. 0 switches it off."""
-    batch_size: int | None = None
-    """Rows per step; None, or a number at least the training set's size, is full batch."""
-    ema: float | None = None
-    """Decay of an exponential average of the weights, saved beside the raw ones; None for none."""
+from mechgrok.config.models import ModelConfig, TransformerModel
+from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
+from mechgrok.config.tasks import BinaryTask, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -158,13 +74,13 @@ class RunConfig:
 
     preset: str = "custom"
     """The name the run was started under; names the default run directory."""
-    task: BinaryTask = field(default_factory=BinaryTask)
+    task: TaskConfig = field(default_factory=BinaryTask)
     """What is learnt."""
-    model: TransformerModel = field(default_factory=TransformerModel)
+    model: ModelConfig = field(default_factory=TransformerModel)
     """What learns it."""
-    loss: CrossEntropy = field(default_factory=CrossEntropy)
+    loss: LossConfig = field(default_factory=CrossEntropy)
     """What is minimised."""
-    optim: AdamW = field(default_factory=AdamW)
+    optim: OptimConfig = field(default_factory=AdamW)
     """How it is minimised."""
     schedule: Schedule = field(default_factory=Schedule)
     """When to look and what to keep."""

@@ -1,0 +1,28 @@
+"""Every setting of a run, as frozen dataclasses; the standard library only.
+
+A config is data: it is written to `config.yaml`, read back strictly, and its digest names the run's
+checkpoints. Nothing is derived at class definition, so changing `n` or `d_model` changes only that.
+"""
+
+from mechgrok.config.error import ConfigError
+from mechgrok.config.models import ModelConfig, TransformerModel
+from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
+from mechgrok.config.run import Record, RunConfig, Schedule, Seeds, Stop
+from mechgrok.config.tasks import BinaryTask, TaskConfig
+
+__all__ = [
+    "AdamW",
+    "BinaryTask",
+    "ConfigError",
+    "CrossEntropy",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "Record",
+    "RunConfig",
+    "Schedule",
+    "Seeds",
+    "Stop",
+    "TaskConfig",
+    "TransformerModel",
+]

@@ -1,0 +1,36 @@
+"""Settings of the models; `name` is the file in `mechgrok/models`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TransformerModel:
+    """A HookedTransformer; vocabulary and context length come from the task."""
+
+    name: str = "transformer"
+    """Model file in `mechgrok/models`, or a dotted path."""
+    n_layers: int = 1
+    """Number of blocks."""
+    d_model: int = 128
+    """Width of the residual stream."""
+    n_heads: int = 4
+    """Attention heads per block."""
+    d_head: int = 32
+    """Width of one head."""
+    d_mlp: int = 512
+    """Neurons per block."""
+    act_fn: str = "relu"
+    """Activation function of the MLP, by its TransformerLens name."""
+    normalization: Literal["LN", "LNPre", "RMS", "RMSPre"] | None = None
+    """Pre-LN kind by its TransformerLens name; None as in Nanda et al. (2023)."""
+    init: str = "nanda2023"
+    """Named initialisation: nanda2023 or tl3."""
+    trained_biases: Literal["none", "mlp", "all"] = "mlp"
+    """Which biases are trained; the others are frozen at 0 and not counted as parameters."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Type of the weights."""
+
+
+ModelConfig = TransformerModel
+"""A run's model is one of these, chosen by its `name`."""

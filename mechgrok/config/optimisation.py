@@ -1,0 +1,41 @@
+"""Settings of losses and optimisers; `name` is what is defined in `mechgrok/training`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy at the answer positions, averaged over all answers of a batch."""
+
+    name: str = "cross_entropy"
+    """Function in `mechgrok/training/losses.py`, or a dotted path."""
+    dtype: Literal["float32", "float64"] = "float64"
+    """Type of the log-softmax; float32 rounds losses below 6e-8 to exactly 0."""
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Decoupled weight decay on every trained parameter, with a linear warm-up."""
+
+    name: str = "adamw"
+    """Function in `mechgrok/training/optimizers.py`, or a dotted path."""
+    lr: float = 1e-3
+    """Learning rate after the warm-up."""
+    weight_decay: float = 1.0
+    """Decoupled decay: weights shrink by lr * weight_decay a step."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay rates of the two moments."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+    warmup_steps: int = 10
+    """Linear warm-up; the first step has learning rate 0. 0 switches it off."""
+    batch_size: int | None = None
+    """Rows per step; None, or a number at least the training set's size, is full batch."""
+    ema: float | None = None
+    """Decay of an exponential average of the weights, saved beside the raw ones; None for none."""
+
+
+LossConfig = CrossEntropy
+OptimConfig = AdamW
+"""A run's loss and optimiser are one of these each, chosen by `name`."""

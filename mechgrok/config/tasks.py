@@ -1,0 +1,28 @@
+"""Settings of the tasks; `name` is the file in `mechgrok/tasks`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class BinaryTask:
+    """All pairs (a, b) of Z_n under one operation, as tokens (a, b, =)."""
+
+    name: str = "binary"
+    """Task file in `mechgrok/tasks`, or a dotted path."""
+    operation: str = "add"
+    """A function of `mechgrok/maths/operations.py`: add, subtract, multiply, divide, ..."""
+    n: int = 113
+    """Size of Z_n; at least 3."""
+    frac_train: float = 0.3
+    """Share of the rows trained on; strictly between 0 and 1."""
+    split: str = "nanda2023"
+    """How rows are split: nanda2023, torch_randperm or symmetric."""
+    relabel: bool = False
+    """Rename the tokens by a random permutation (seed: `seeds.relabel`)."""
+    outputs: Literal["tokens", "answers"] = "tokens"
+    """Logits over all n+1 tokens, as Nanda et al. (2023), or over the n answers only."""
+
+
+TaskConfig = BinaryTask
+"""A run's task is one of these, chosen by its `name`."""
