@@ -97,7 +97,8 @@ def figure(drawn: go.Figure, name: str) -> str:
         title = layout.title.text
         return card(paragraph(f"{title}: does not apply: {meta['does_not_apply']}", "absent"))
     spec = json.loads(drawn.to_json() or "{}")
-    arguments = ",".join(_script(part) for part in (name, spec["data"], spec["layout"], CONFIG))
+    drawing = {key: spec[key] for key in ("data", "layout", "frames") if key in spec}
+    arguments = ",".join(_script(part) for part in (name, {**drawing, "config": CONFIG}))
     place = f'<div id="{escape(name)}" class="plot" style="height:{layout.height}px"></div>'
     return card(place, f"<script>Plotly.newPlot({arguments})</script>")
 

@@ -41,7 +41,7 @@ class LogitCosines:
     fve_both: float
     """The same of logits centred by row and by class."""
     profile: Float[Tensor, " p"]
-    """Mean of the row-centred logits where a+b-c = d mod p, for d = 0 (the right answer) to p-1."""
+    """Mean of the row-centred logits where a+b-c = d mod p; d = 0 is the right answer."""
     profile_std: Float[Tensor, " p"]
     """Their population standard deviation over pairs."""
 

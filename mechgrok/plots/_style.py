@@ -142,6 +142,22 @@ def keys_of(run: Run, step: int | None) -> tuple[int, ...]:
     return ()
 
 
+def frequency_ticks(n_freqs: int, keys: Sequence[int], components: bool = False) -> dict[str, Any]:
+    """Ticks of an axis of frequencies 1..n_freqs: the keys where there are any, or round numbers.
+
+    With `components` the axis counts const, cos 1, sin 1, ... and a tick lies between its two.
+    """
+    freqs = sorted(keys) or [1, *range(10, n_freqs + 1, 10)]
+    places = [2 * k - 0.5 if components else k for k in freqs]
+    return {"tickvals": places, "ticktext": [str(k) for k in freqs], "tickangle": 0}
+
+
+def listed(result: Result, name: str) -> list[Any]:
+    """A value that is a list; empty for any other."""
+    found = result.values.get(name)
+    return list(found) if isinstance(found, list | tuple) else []
+
+
 def spelled(keys: Sequence[int]) -> str:
     """Key frequencies as words."""
     return "key frequencies " + ", ".join(map(str, keys)) if keys else "no key frequencies"
