@@ -104,8 +104,8 @@ def measure(checkpoint: Subject, keys: str | Sequence[int] | KeyFrequencies = "f
 
 
 DEFINITION: Final[Mapping[str, str]] = {
-    "operator": "inner product with unit-norm cos w_k(a+b-c), by the diagonal-sum kernel; profile: mean "
-    "and std over pairs of the row-centred logits by d = a+b-c mod p",
+    "operator": "inner product with unit-norm cos w_k(a+b-c), by the diagonal-sum kernel; profile: "
+    "mean and std over pairs of the row-centred logits by d = a+b-c mod p",
     "centring": "cosines: row-centred; fve: raw, row-centred, row- and class-centred (both)",
     "split": "all pairs, '=' class dropped",
     "dtype": "float64",

@@ -52,6 +52,7 @@ TEMPLATE: Final = go.layout.Template(
         "colorway": list(PALETTE),
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
+        "coloraxis": {"colorbar": {"title": {"font": {"size": 12}}, "thickness": 16}},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
         "margin": {"l": 70, "r": 20, "t": 90, "b": 60},
@@ -150,6 +151,19 @@ def frequency_ticks(n_freqs: int, keys: Sequence[int], components: bool = False)
     freqs = sorted(keys) or [1, *range(10, n_freqs + 1, 10)]
     places = [2 * k - 0.5 if components else k for k in freqs]
     return {"tickvals": places, "ticktext": [str(k) for k in freqs], "tickangle": 0}
+
+
+def square(figure: go.Figure, row: int, col: int) -> None:
+    """Give both axes of a subplot one scale, without moving it away from its title."""
+    place: Any = figure.get_subplot(row, col)
+    figure.update_xaxes(constrain="domain", row=row, col=col)
+    figure.update_yaxes(
+        scaleanchor=place.xaxis.plotly_name.replace("axis", ""),
+        constrain="domain",
+        constraintoward="top",
+        row=row,
+        col=col,
+    )
 
 
 def listed(result: Result, name: str) -> list[Any]:

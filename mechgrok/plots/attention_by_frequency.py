@@ -38,6 +38,7 @@ def plot(run: Run) -> go.Figure:
     keys = keys_of(run, saved.step)
     kinds = {kind: _table(saved.arrays, kind) for kind in MAPS}
     shown = {kind: table for kind, table in kinds.items() if len(table)}
+    heads, freqs = kinds["C"].shape
     figure = make_subplots(
         rows=len(shown),
         cols=1,
@@ -46,10 +47,9 @@ def plot(run: Run) -> go.Figure:
         vertical_spacing=0.16,
     )
     for row, (kind, table) in enumerate(shown.items(), start=1):
-        heads = [f"L0H{head}" for head in range(len(table))]
         figure.add_heatmap(
-            x=np.arange(1, table.shape[1] + 1),
-            y=heads,
+            x=np.arange(1, freqs + 1),
+            y=[f"L0H{head}" for head in range(heads)],
             z=table.astype(np.float32),
             coloraxis="coloraxis",
             ygap=2,
@@ -57,14 +57,12 @@ def plot(run: Run) -> go.Figure:
             row=row,
             col=1,
         )
-    figure.update_xaxes(
-        showgrid=False, **frequency_ticks(table.shape[1], keys), showticklabels=True
-    )
+    figure.update_xaxes(showgrid=False, **frequency_ticks(freqs, keys), showticklabels=True)
     figure.update_xaxes(title="frequency", row=len(shown), col=1)
     figure.update_yaxes(autorange="reversed", ticks="", showgrid=False)
     bar = {"title": "share<br>of power"}
     figure.update_layout(coloraxis={"colorscale": POSITIVE, "cmin": 0, "cmax": 1, "colorbar": bar})
-    height = 190 + len(shown) * (70 + 34 * table.shape[0])
+    height = 190 + len(shown) * (70 + 34 * heads)
     return dress(figure, TITLE, run, saved.step, note=spelled(keys), height=height)
 
 

@@ -56,9 +56,9 @@ def plot(run: Run) -> go.Figure:
     low, high = _losses(figure, run)
     chosen = {step: [_heights(at, panel, step) for panel in panels] for step in steps}
     _bars(figure, panels, chosen, keys)
-    first = len(figure.data) - len(panels)
     figure.add_scatter(**_mark(steps[-1], low, high), name="shown", row=1, col=1)
-    moved = [*range(first, first + len(panels)), first + len(panels)]
+    traces: Any = figure.data
+    moved = range(len(traces) - len(panels) - 1, len(traces))  # the bars and the mark
     figure.frames = [_frame(s, chosen[s], _mark(s, low, high), moved) for s in steps]
     figure.update_layout(
         sliders=[_slider(steps)], legend={"x": 1.01, "y": 1}, margin_b=130, hovermode="closest"

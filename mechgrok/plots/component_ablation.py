@@ -4,7 +4,7 @@ A cluster stands beside random sets of as many other neurons, drawn as open circ
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -19,8 +19,9 @@ MODES: Final = {"zero": VERMILION, "mean": BLUE, "resample": GREEN}
 PANELS: Final = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
 CLUSTER: Final = re.compile(r"neurons (\d+) (\w+)")
 CONTROL: Final = re.compile(r"control \d+ of (\d+) (\w+)")
-SYMBOLS: Final = {"mean": "square", "resample": "triangle-up", "as its label says": "diamond"}
 OTHER: Final = "as its label says"
+SYMBOLS: Final = {"zero": "circle", "mean": "square", "resample": "triangle-up", OTHER: "diamond"}
+HEAD_SHIFT: Final = {"zero": -0.12, "mean": 0.12}
 SHIFT: Final = 0.22
 """Between the modes of one cluster."""
 
@@ -35,7 +36,7 @@ def plot(run: Run) -> go.Figure:
         rows=2,
         cols=2,
         shared_xaxes=True,
-        shared_yaxes="rows",
+        shared_yaxes=True,
         subplot_titles=["components", "clusters of neurons, by frequency"],
         column_widths=[0.55, 0.45],
         horizontal_spacing=0.03,
@@ -49,9 +50,9 @@ def plot(run: Run) -> go.Figure:
         figure.add_hline(y=saved[f"original_{value}"], line=line, row=row)  # pyright: ignore
     figure.update_yaxes(type="log", exponentformat="power", row=1)
     figure.update_yaxes(range=[-0.03, 1.05], row=2)
-    figure.update_layout(legend={"orientation": "h", "y": -0.2})
-    note = f"{saved.definition['split']}; dotted: intact; {saved.definition['selection']}"
-    return dress(figure, TITLE, run, saved.step, note=note, height=640)
+    figure.update_layout(legend={"orientation": "h", "y": -0.26})
+    note = f"judged on {saved.definition['split']}; dotted: the intact model"
+    return dress(figure, TITLE, run, saved.step, note=note, height=660)
 
 
 def names(saved: Result) -> list[str]:
@@ -68,23 +69,30 @@ def _number(saved: Result, name: str) -> float | None:
 
 def _components(figure: go.Figure, saved: Result, value: str, row: int) -> None:
     edits = [n for n in names(saved) if not CLUSTER.fullmatch(n) and not CONTROL.fullmatch(n)]
+    parts = list(dict.fromkeys(_part(name) for name in edits))
     for mode, colour in {**MODES, OTHER: BLACK}.items():
         own = [name for name in edits if _mode(name) == mode]
         if not own:
             continue
         figure.add_scatter(
-            x=[name.removesuffix(f" {mode}") for name in own],
+            x=[parts.index(_part(name)) + HEAD_SHIFT.get(mode, 0) for name in own],
             y=[_number(saved, f"{name}_{value}") for name in own],
             mode="markers",
-            marker={"color": colour, "size": 10, "symbol": SYMBOLS.get(mode, "circle")},
+            marker={"color": colour, "size": 10, "symbol": SYMBOLS[mode]},
             name=mode,
             legendgroup=mode,
             showlegend=row == 1,
-            hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+            text=own,
+            hovertemplate="%{text}: %{y:.4g}<extra></extra>",
             row=row,
             col=1,
         )
-    figure.update_xaxes(type="category", tickangle=-35, row=row, col=1)
+    ticks = {"tickvals": list(range(len(parts))), "ticktext": parts, "tickangle": -35}
+    figure.update_xaxes(**ticks, row=row, col=1)
+
+
+def _part(name: str) -> str:
+    return name.removesuffix(f" {_mode(name)}")
 
 
 def _mode(name: str) -> str:
@@ -121,16 +129,19 @@ def _sets(
 ) -> None:
     """One mode of every cluster, or of its controls."""
     aside = SHIFT * (list(MODES).index(mode) - 1)
-    size, symbol = (8, "circle-open") if control else (10, SYMBOLS.get(mode, "circle"))
+    marker: dict[str, Any] = {"color": MODES[mode], "size": 10, "symbol": SYMBOLS[mode]}
+    if control:
+        marker |= {"size": 8, "symbol": "circle-open", "line": {"width": 1.5}}
+    # zero and mean have their entries in the legend from the components
+    named = mode == ("zero" if control else "resample")
     figure.add_scatter(
         x=[freqs.index(int(m[1])) + aside for m in found],
         y=[_number(saved, f"{m[0]}_{value}") for m in found],
         mode="markers",
-        marker={"color": MODES[mode], "size": size, "symbol": symbol, "line": {"width": 1.5}},
+        marker=marker,
         name="control: as many other neurons" if control else mode,
         legendgroup="control" if control else mode,
-        # zero and mean have their entry from the components
-        showlegend=row == 1 and (control and mode == "zero" or not control and mode == "resample"),
+        showlegend=row == 1 and named,
         text=[m[0] for m in found],
         hovertemplate="%{text}: %{y:.4g}<extra></extra>",
         row=row,

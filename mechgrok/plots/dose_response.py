@@ -5,7 +5,7 @@ from typing import Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechgrok.plots._style import GREY, KEY, absence, dress, listed, sentence, spelled
+from mechgrok.plots._style import GREY, KEY, absence, dress, listed, sentence
 from mechgrok.runs.result import Result
 from mechgrok.runs.run import Run
 
@@ -17,9 +17,8 @@ PANELS: Final = ("loss (nats)", "accuracy (fraction)")
 def plot(run: Run) -> go.Figure:
     """Both against the share of power removed; one curve for the keys, one per control set."""
     saved = run.result("dose_response")
-    reason = absence(saved)
-    if reason is not None:
-        return sentence(TITLE, run, reason)
+    if not listed(saved, "keys"):  # the headline may not apply where the curves do
+        return sentence(TITLE, run, absence(saved) or "no frequencies were scaled")
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1)
     for col, title in enumerate(PANELS, start=1):
         _curves(figure, saved, col)
@@ -30,8 +29,12 @@ def plot(run: Run) -> go.Figure:
     figure.update_layout(legend={"orientation": "h", "y": -0.22})
     keys = [int(k) for k in listed(saved, "keys")]
     split = saved.definition["split"]
-    note = f"{spelled(keys)}; judged on {split}; selection: {saved.definition['selection']}"
-    return dress(figure, TITLE, run, saved.step, note=_folded(note), height=500)
+    chosen = saved.definition["selection"].split(";")[0].split(" (")[0]
+    half = saved["half"]
+    back = f"{half:.2f}" if isinstance(half, float) else "none"
+    note = f"frequencies {', '.join(map(str, keys))} ({chosen}); judged on {split}<br>"
+    note += f"scale at which half of the intact accuracy is left: {back}"
+    return dress(figure, TITLE, run, saved.step, note=note, height=500)
 
 
 def _curves(figure: go.Figure, saved: Result, col: int) -> None:
@@ -60,7 +63,3 @@ def _curves(figure: go.Figure, saved: Result, col: int) -> None:
         showlegend=col == 1,
         hovertemplate="keys, " + hover,
     )
-
-
-def _folded(text: str) -> str:
-    return text.replace("; selection", "<br>selection")

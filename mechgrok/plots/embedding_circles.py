@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechgrok.plots._style import absence, dress, listed, sentence
+from mechgrok.plots._style import absence, dress, listed, sentence, square
 from mechgrok.runs.result import Result
 from mechgrok.runs.run import Run
 
@@ -47,7 +47,8 @@ def plot(run: Run) -> go.Figure:
     scale = {"colorscale": CYCLIC, "cmin": 0, "cmax": p, "colorbar": bar}
     figure.update_layout(coloraxis=scale, showlegend=False)
     note = "share: of the plane's variance at its own frequency; round: 1 a circle, 0 a line"
-    return dress(figure, TITLE, run, saved.step, note=note, height=160 + 290 * rows)
+    dress(figure, TITLE, run, saved.step, note=note, height=180 + 240 * rows)
+    return figure.update_layout(margin_t=140)  # room for titles of two lines
 
 
 def _words(saved: Result, k: int) -> str:
@@ -74,8 +75,6 @@ def _circle(figure: go.Figure, points: np.ndarray, k: int, row: int, col: int) -
         col=col,
     )
     reach = 1.12 * float(np.abs(points).max())
-    place = figure.get_subplot(row, col).xaxis.plotly_name.replace("axis", "")
-    figure.update_xaxes(range=[-reach, reach], constrain="domain", row=row, col=col)
-    figure.update_yaxes(
-        range=[-reach, reach], scaleanchor=place, constrain="domain", row=row, col=col
-    )
+    square(figure, row, col)
+    figure.update_xaxes(range=[-reach, reach], row=row, col=col)
+    figure.update_yaxes(range=[-reach, reach], row=row, col=col)

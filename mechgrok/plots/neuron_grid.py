@@ -54,7 +54,8 @@ def plot(run: Run) -> go.Figure:
     few = f"{len(chosen)} of {int((~dead.astype(bool)).sum())} live neurons"
     note = f"{few}, of every frequency the best explained; {colours}<br>"
     note += spelled(keys_of(run, saved.step))
-    return dress(figure, TITLE, run, saved.step, note=note, height=150 + 245 * rows)
+    dress(figure, TITLE, run, saved.step, note=note, height=180 + 245 * rows)
+    return figure.update_layout(margin_t=150)  # room for titles of two lines
 
 
 def _words(saved: Result, i: int) -> str:

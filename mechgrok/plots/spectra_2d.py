@@ -18,6 +18,7 @@ from mechgrok.plots._style import (
     keys_of,
     sentence,
     spelled,
+    square,
 )
 from mechgrok.runs.run import Run
 
@@ -36,7 +37,8 @@ def plot(run: Run) -> go.Figure:
     if reason is not None:
         return sentence(TITLE, run, reason)
     keys = keys_of(run, saved.step)
-    tables = {n.removeprefix(PREFIX): x for n, x in saved.arrays.items() if n.startswith(PREFIX)}
+    found = {n.removeprefix(PREFIX): x for n, x in saved.arrays.items() if n.startswith(PREFIX)}
+    tables = {n: found[n] for n in sorted(found, key=lambda n: (n.startswith("attention"), n))}
     rows = math.ceil(len(tables) / COLUMNS)
     figure = make_subplots(
         rows=rows,
@@ -53,7 +55,7 @@ def plot(run: Run) -> go.Figure:
     figure.update_layout(coloraxis=scale)
     centring = saved.definition["centring"]
     note = f"{spelled(keys)} at the ticks (cos, then sin)<br>{centring}"
-    return dress(figure, TITLE, run, saved.step, note=note, height=150 + 350 * rows)
+    return dress(figure, TITLE, run, saved.step, note=note, height=150 + 320 * rows)
 
 
 def _words(name: str) -> str:
@@ -78,17 +80,10 @@ def _map(
     )
     ticks = frequency_ticks(len(norms) // 2, keys, components=True)
     plain = {"ticks": "outside", "showgrid": False, **ticks}
-    place = figure.get_subplot(row, col)
-    figure.update_xaxes(title="frequency of b", constrain="domain", **plain, row=row, col=col)
-    figure.update_yaxes(
-        title="frequency of a" if col == 1 else None,
-        autorange="reversed",
-        scaleanchor=place.xaxis.plotly_name.replace("axis", ""),
-        constrain="domain",
-        **plain,
-        row=row,
-        col=col,
-    )
+    square(figure, row, col)
+    figure.update_xaxes(title="frequency of b", **plain, row=row, col=col)
+    title = "frequency of a" if col == 1 else None
+    figure.update_yaxes(title=title, autorange="reversed", **plain, row=row, col=col)
 
 
 def _components(n: int) -> list[str]:
