@@ -117,7 +117,7 @@ def test_every_link_leads_to_a_place_on_the_page(page: str) -> None:
 
 def test_every_measure_opens_to_values_and_definition(page: str, run: Run) -> None:
     assert page.count("and definition</summary>") == len(all_measures())
-    for name in ("rank_2k", "component_ablation", "attention_spectra"):
+    for name in ("spectra_2d", "component_ablation", "attention_spectra"):
         assert escape(run.result(name).definition["operator"]) in page
     absent = run.result("logit_cosines").headline
     assert isinstance(absent, NotApplicable)  # sixty steps give no key frequencies

@@ -28,7 +28,10 @@ class Circle:
     points: Float[Tensor, "p 2"]
     """Centred tokens in the plane, in units of the embedding; the first axis is that of cos."""
     share: float
-    """Share 0..1 of the points' variance at the frequency itself; 1 for nothing else there."""
+    """Share 0..1 of the points' variance at the frequency itself; 1 for nothing else there.
+
+    Not 0 for a random embedding, since the plane is chosen to hold the key: .64 at p=59, d=128.
+    """
     roundness: float
     """Smaller over larger half axis of the frequency's ellipse: 1 a circle, 0 a line."""
 
