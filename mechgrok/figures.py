@@ -102,9 +102,11 @@ def render(figure: go.Figure, kind: str, path: str) -> bytes:
 
 
 def _still(figure: go.Figure) -> go.Figure:
-    """Without buttons, which a picture cannot press."""
+    """Without buttons and sliders, which a picture cannot move, and the frames behind them."""
     copy = go.Figure(figure)
     copy.layout.updatemenus = ()
+    copy.layout.sliders = ()
+    copy.frames = ()
     return copy
 
 
@@ -114,7 +116,7 @@ def _write_html(figure: go.Figure, stem: Path) -> Path:
     if not library.exists() or library.stat().st_size != len(script):  # absent, or another version
         write_bytes(library, script)
     path = stem.with_name(f"{stem.name}.html")
-    write_text(path, figure.to_html(include_plotlyjs="directory", config=CONFIG))
+    write_text(path, figure.to_html(include_plotlyjs="directory", config=CONFIG, auto_play=False))
     return path
 
 

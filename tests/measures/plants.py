@@ -219,6 +219,40 @@ PLANTS = {
         "draw * (matrix.norm() / draw.norm())",
         "draw",
     ),
+    "profile of a + b + c": Plant(
+        "logit_cosines",
+        "measures.logit_cosines",
+        "_by_difference",
+        "element[:, None] - element",
+        "element[:, None] + element",
+    ),
+    "examples of one frequency": Plant(
+        "neuron_clusters", "measures.neuron_clusters", "examples", "seen[freq[i]] += 1", "pass"
+    ),
+    "only the key's own component": Plant(
+        "embedding_circles",
+        "measures.embedding_circles",
+        "_circle",
+        "points = centred @ plane",
+        "points = waves.T @ directions @ plane",
+    ),
+    "circle of raw tokens": Plant(
+        "embedding_circles",
+        "measures.embedding_circles",
+        "embedding_circles",
+        "W_E.double() - W_E.double().mean(dim=0)",
+        "W_E.double()",
+    ),
+    "controls hold keys of the dose": Plant(
+        "dose_response",
+        "measures.dose_response",
+        "dose_response",
+        "draw_control(others,",
+        "draw_control(range(1, p // 2 + 1),",
+    ),
+    "half of everything": Plant(
+        "dose_response", "measures.dose_response", "_half", "accuracy[-1] / 2", "0.5"
+    ),
     "constant counted in a head's total": Plant(
         "attention_spectra",
         "measures.attention_spectra",
@@ -240,8 +274,8 @@ PLANTS = {
         "frequency_ablation",
         "measures.frequency_ablation",
         "frequency_ablation",
-        "_draw(others,",
-        "_draw(tuple(range(1, p // 2 + 1)),",
+        "draw_control(others,",
+        "draw_control(tuple(range(1, p // 2 + 1)),",
     ),
     "weights not restored": Plant(
         "frequency_ablation",

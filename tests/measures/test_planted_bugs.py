@@ -55,6 +55,10 @@ def check_logit_cosines() -> None:
         near(float(found.cosines.square().sum()), 1)
         near(found.fve_rows, 1)
         near(found.fve_both, 1)
+        assert int(found.profile.argmax()) == 0  # the right answer
+        near(float(found.profile[0]), sum(alpha.values()))
+        late = measures.logit_cosines(known.cosine_logits(p, alpha).roll(1, dims=1), p, list(alpha))
+        assert int(late.profile.argmax()) == p - 1  # the class after the right one: d = -1
 
 
 def check_key_frequencies() -> None:
@@ -71,6 +75,12 @@ def check_neuron_clusters() -> None:
     assert found.cluster.tolist() == [9, 11, -1]
     for fraction, expected in zip(found.fraction.tolist(), (1, 1, 0), strict=True):
         near(fraction, expected)
+    examples = importlib.import_module("mechgrok.measures.neuron_clusters").examples
+    acts = known.pure_neurons(P, [9] * 20 + [2])
+    acts[:, 20] += 0.1 * known.noise(P * P)  # the least pure, but the first of its frequency
+    many = measures.neuron_clusters(acts, P)
+    assert examples(many).tolist()[0] == 20
+    assert len(examples(many)) == 12
 
 
 def check_restricted_loss() -> None:
@@ -202,6 +212,30 @@ def check_attention_spectra() -> None:
     assert found.freq == 3
     near(found.top_share, 0.8)
     near(float(found.shares.sum()), 1)
+
+
+def check_embedding_circles() -> None:
+    angle = 2 * torch.pi / P * torch.arange(P).double()
+    waves = [torch.cos(3 * angle), 0.5 * torch.sin(3 * angle), torch.cos(11 * angle)]
+    matrix = torch.stack([waves[0] + waves[2], waves[1], torch.ones(P)], dim=1) + 4
+    found = measures.embedding_circles(matrix, [3])[3]
+    near(found.roundness, 0.5)
+    near(found.share, 1.25 / 2.25)  # cos 11 lies in the plane of 3
+    near(float(found.points[0, 0]), 2)
+    near(float(found.points[:, 1].abs().max()), float(waves[1].max()))
+
+
+def check_dose_response() -> None:
+    def evaluate(freqs: Sequence[int], scale: float) -> tuple[float, float]:
+        return 1 - scale, 0.8 * scale if set(freqs) & set(ALPHA) else 0.8
+
+    chance = torch.Generator().manual_seed(0)
+    found = measures.dose_response(evaluate, list(ALPHA), p=P, generator=chance)
+    assert isinstance(found.half, float)
+    near(found.half, 0.5)
+    assert found.controls.shape == (5, 11, 2)
+    assert bool((found.controls[..., 1] == 0.8).all())
+    assert found.keys[-1].tolist() == found.controls[0, -1].tolist() == [0, 0.8]
 
 
 def check_component_ablation() -> None:
