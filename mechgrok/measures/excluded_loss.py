@@ -29,7 +29,7 @@ from mechgrok.maths.fourier import (
 from mechgrok.maths.pair_terms import product_terms
 from mechgrok.measures._modular import DoesNotApply, Subject, report, sums, typed_absence
 from mechgrok.measures.key_frequencies import KeyFrequencies, resolve_keys
-from mechgrok.measures.losses import row_losses
+from mechgrok.measures.losses import judge, row_losses
 from mechgrok.measures.restricted_loss import (
     check_table,
     check_variant,
@@ -139,21 +139,16 @@ def excluded_loss(
     split = "train" if "train" in rows else "all"
     judged = rows[split]
     without = remove(keys)
-    per_key = {k: _judge(remove([k])[judged], right[judged]) for k in keys}
+    per_key = {k: judge(remove([k])[judged], right[judged]) for k in keys}
     by_split = split_means(row_losses(without, right), rows)
     return ExcludedLoss(
         loss=by_split[split],
-        accuracy=_judge(without[judged], right[judged])[1],
+        accuracy=judge(without[judged], right[judged])[1],
         per_key={k: loss for k, (loss, _) in per_key.items()},
         per_key_accuracy={k: accuracy for k, (_, accuracy) in per_key.items()},
         splits=by_split,
         split=split,
     )
-
-
-def _judge(logits: Float[Tensor, "rows p"], labels: Int[Tensor, " rows"]) -> tuple[float, float]:
-    correct = (logits.argmax(dim=1) == labels).double()
-    return float(row_losses(logits, labels).mean()), float(correct.mean())
 
 
 @typed_absence("excluded_loss", "train", "all", "test")

@@ -226,15 +226,49 @@ PLANTS = {
         "shares = power / power.sum()",
         "shares = power / to_fourier(table).square().sum()",
     ),
-    "mean ablation over positions": Plant(
+    "mean ablation over components": Plant(
         "component_ablation", "measures.component_ablation", "replace", "mean(dim=0", "mean(dim=1"
     ),
+    "accuracy of the least logit": Plant(
+        "component_ablation", "measures.losses", "judge", "argmax", "argmin"
+    ),
+    "cluster added instead of removed": Plant(
+        "neuron_ablation",
+        "measures.neuron_ablation",
+        "neuron_ablation",
+        "logits - part",
+        "logits + part",
+    ),
     "resampled from the same row": Plant(
-        "component_ablation",
-        "measures.component_ablation",
-        "replace",
-        "activation[rows][index]",
-        "activation[index]",
+        "neuron_ablation", "measures.neuron_ablation", "substitute", "part[order]", "part"
+    ),
+    "controls from the cluster": Plant(
+        "neuron_ablation",
+        "measures.neuron_ablation",
+        "_complement",
+        "outside[chosen] = False",
+        "outside[:] = False; outside[chosen] = True",
+    ),
+    "products left out": Plant(
+        "polynomial_replacement",
+        "maths.pair_terms",
+        "polynomial",
+        " + product_terms(table, p, [k])",
+        "",
+    ),
+    "squares of another frequency": Plant(
+        "polynomial_replacement",
+        "maths.pair_terms",
+        "polynomial",
+        "min(2 * k % p, -2 * k % p)",
+        "min(3 * k % p, -3 * k % p)",
+    ),
+    "neurons in one frequency": Plant(
+        "polynomial_replacement",
+        "measures.polynomial_replacement",
+        "polynomial_replacement",
+        "own = freqs == k",
+        "own = freqs > 0",
     ),
     "controls hold keys": Plant(
         "frequency_ablation",

@@ -3,8 +3,9 @@
 import importlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import gromov
 import pytest
 import torch
 from measures import closed_forms as known
@@ -207,17 +208,48 @@ def check_attention_spectra() -> None:
 def check_component_ablation() -> None:
     module = importlib.import_module("mechgrok.measures.component_ablation")
     x = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
-    rows, index = torch.tensor([1, 0]), (slice(None), 1)
-    for mode, expected in (("zero", [0, 0]), ("mean", [4, 4]), ("resample", [6, 2])):
-        changed = module.replace(x, None, index=index, mode=mode, rows=rows)
+    for mode, expected in (("zero", [0, 0]), ("mean", [4, 4])):
+        changed = module.replace(x, (slice(None), 1), mode)
         assert changed[:, 1].tolist() == expected
         assert changed[:, 0].tolist() == [1, 3]
-    (_, keep), (_, only_mlp) = module.skip_path(0)
-    keep(x, hook=None)
-    assert torch.equal(only_mlp(x + 1, hook=None), x)
-    edits = {"both": module.skip_path(0)}
-    found = measures.component_ablation(lambda hooks: (float(len(hooks)), 1.0), edits)
-    assert {name: edit.loss for name, edit in found.items()} == {"original": 0, "both": 2}
+    found = measures.component_ablation({"flat": x * 0, "right": x}, torch.tensor([1, 1]))
+    near(found["flat"].loss, math.log(2))
+    near(found["right"].loss, (math.log1p(math.exp(-1)) + math.log1p(math.exp(-3))) / 2)
+    assert found["right"].accuracy == 1
+
+
+def check_neuron_ablation() -> None:
+    keys, chance = (3, 7), torch.Generator().manual_seed(0)
+    net = gromov.network(P, 40, 0, keys)
+    others = gromov.network(P, 40, 0, keys)
+    alone = {k: others.neurons[:, net.freqs == k] for k in keys}
+    clusters = {k: (net.freqs == k).nonzero()[:, 0] for k in keys}
+    W_L = torch.linalg.lstsq(net.neurons, net.logits).solution.T
+    found = measures.neuron_ablation(
+        net.logits, net.neurons, W_L, known.sums(P), clusters, generator=chance, n_controls=2
+    )
+    for k, other in (keys, keys[::-1]):
+        left = alone[other] @ W_L[:, clusters[other]].T
+        constant = (alone[k] @ W_L[:, clusters[k]].T).mean(dim=0)
+        near(found[k].edits["zero"].loss, known.cross_entropy(left, known.sums(P)), 1e-6)
+        near(found[k].edits["mean"].loss, known.cross_entropy(left + constant, known.sums(P)), 1e-6)
+        assert found[k].edits["resample"].accuracy < 0.9  # right where b + a repeats by chance
+        controls = found[k].controls
+        assert isinstance(controls, Mapping)
+        # As many neurons from outside the cluster are all of the other one.
+        near(controls["zero"][1].loss, found[other].edits["zero"].loss, 1e-6)
+
+
+def check_polynomial_replacement() -> None:
+    net = gromov.network(P, 22, 0)
+    exact = measures.polynomial_replacement(net.neurons, P, net.freqs, "12 terms")
+    near(float((exact - net.neurons).abs().max()), 0)
+    linear = measures.polynomial_replacement(net.neurons, P, net.freqs)
+    # The squares hold 1/5 of each neuron's variance: 2 cos cos against two cos^2 terms at 2k.
+    centred = net.neurons - net.neurons.mean(dim=0)
+    near(float((net.neurons - linear).square().sum() / centred.square().sum()), 0.2)
+    constant = measures.polynomial_replacement(net.neurons, P, net.freqs * 0)
+    near(float((constant - 1).abs().max()), 0)
 
 
 class Embed(torch.nn.Module):
