@@ -270,6 +270,43 @@ PLANTS = {
         "own = freqs == k",
         "own = freqs > 0",
     ),
+    "keys excluded as others": Plant(
+        "loss_variants",
+        "measures.loss_variants",
+        "loss_variants",
+        "if k not in keys",
+        "if k in keys",
+    ),
+    "variants all the default": Plant(
+        "loss_variants",
+        "measures.excluded_loss",
+        "_without",
+        'variant == "3-D"',
+        "False",
+    ),
+    "change not per step": Plant(
+        "update_norm", "measures.update_norm", "_between", "change / passed", "change"
+    ),
+    "crossing before the peak": Plant(
+        "loss_crossings",
+        "measures.loss_crossings",
+        "loss_crossings",
+        "steps[peak:], test_loss[peak:]",
+        "steps, test_loss",
+    ),
+    "removed twice": Plant(
+        "frequency_removal",
+        "measures.frequency_removal",
+        "frequency_removal",
+        "(1 - scale) *",
+        "2 *",
+    ),
+    "classes of all frequencies": Plant(
+        "frequency_removal", "measures.frequency_removal", "_of_classes", "@ waves.T @ waves", ""
+    ),
+    "shares without the p pairs of each sum": Plant(
+        "frequency_removal", "measures.frequency_removal", "sum_shares", " * p\n", "\n"
+    ),
     "controls hold keys": Plant(
         "frequency_ablation",
         "measures.frequency_ablation",

@@ -233,7 +233,8 @@ def check_neuron_ablation() -> None:
         constant = (alone[k] @ W_L[:, clusters[k]].T).mean(dim=0)
         near(found[k].edits["zero"].loss, known.cross_entropy(left, known.sums(P)), 1e-6)
         near(found[k].edits["mean"].loss, known.cross_entropy(left + constant, known.sums(P)), 1e-6)
-        assert found[k].edits["resample"].accuracy < 0.9  # right where b + a repeats by chance
+        whole = known.cross_entropy(net.logits, known.sums(P))
+        assert abs(found[k].edits["resample"].loss - whole) > 0.1
         controls = found[k].controls
         assert isinstance(controls, Mapping)
         # As many neurons from outside the cluster are all of the other one.
@@ -250,6 +251,61 @@ def check_polynomial_replacement() -> None:
     near(float((net.neurons - linear).square().sum() / centred.square().sum()), 0.2)
     constant = measures.polynomial_replacement(net.neurons, P, net.freqs * 0)
     near(float((constant - 1).abs().max()), 0)
+
+
+def check_loss_variants() -> None:
+    element = torch.arange(P)
+    minus = (element[:, None] - element).flatten().double()
+    stays = torch.cos(2 * torch.pi / P * 5 * minus)[:, None] * known.noise(P)
+    of_sums = torch.cos(2 * torch.pi / P * 7 * known.sums(P).double())[:, None] * known.noise(P)
+    logits = known.cosine_logits(P, ALPHA) + stays + of_sums
+    found = measures.loss_variants(logits, P, list(ALPHA))
+    near(
+        found["excluded non-keys 2-D"]["all"],
+        known.cross_entropy(logits - of_sums, known.sums(P)),
+    )
+    rest = known.cross_entropy(stays + of_sums, known.sums(P))
+    for name in ("excluded 2-D", "excluded 3-D", "restricted 10 directions"):
+        kept = known.cross_entropy(known.cosine_logits(P, ALPHA), known.sums(P))
+        near(found[name]["all"], kept if name.startswith("restricted") else rest)
+    noisy = logits + 3 * torch.cos(2 * torch.pi / P * 3 * known.sums(P).double())[:, None] * (
+        known.noise(P, seed=1)
+    )
+    other = measures.loss_variants(noisy, P, list(ALPHA))
+    assert abs(other["excluded 2-D"]["all"] - other["excluded 3-D"]["all"]) > 0.1
+    without_11 = logits - known.cosine_logits(P, {11: 1.0})
+    near(found["excluded 11 2-D"]["all"], known.cross_entropy(without_11, known.sums(P)))
+
+
+def check_update_norm() -> None:
+    weights = [{"w": torch.tensor([3.0, x])} for x in (4.0, 6.0, 6.0)]
+    found = measures.update_norm([0, 10, 30], weights)
+    for row, expected in zip(found, ((10, 0.4, 0.04), (30, 0, 0)), strict=True):
+        for value, right in zip(row, expected, strict=True):
+            near(value, right)
+
+
+def check_loss_crossings() -> None:
+    test = [0.5, 0.5, 0.5, 9.0, 2.0, 0.9, 0.8, 0.7, 1e-3, 1e-3, 1e-3]
+    found = measures.loss_crossings(list(range(0, 110, 10)), test, [1.0, 1e-2, 1e-5])
+    assert (found.peak, found.peak_step) == (9, 30)
+    assert [c and c.interval for c in found.below.values()] == [(40, 50), (70, 80), None]
+
+
+def check_frequency_removal() -> None:
+    logits = known.cosine_logits(P, ALPHA)
+    arrays = {"acts": logits, "W_L": torch.eye(P).double()}
+    chance = torch.Generator().manual_seed(0)
+    found = measures.frequency_removal(logits, P, list(ALPHA), generator=chance, **arrays)
+    whole = known.cross_entropy(logits, known.sums(P))
+    half = known.cross_entropy(0.5 * logits, known.sums(P))
+    assert list(found) == ["logits", "activations", "W_L"]
+    for name, one in found.items():
+        near(one.keys.loss, math.log(P))
+        near(one.non_keys.loss, whole)
+        near(max(edit.loss for edit in one.controls), whole)
+        near(next(e.loss for e in one.key_doses if e.scale == 0.5), half)
+        near(one.keys.power_removed, 4 / P if name == "W_L" else 1)
 
 
 class Embed(torch.nn.Module):
