@@ -307,6 +307,24 @@ PLANTS = {
     "shares without the p pairs of each sum": Plant(
         "frequency_removal", "measures.frequency_removal", "sum_shares", " * p\n", "\n"
     ),
+    "one evaluation is a movement": Plant(
+        "lead", "measures.lead", "first_movement", "i : i + CONSECUTIVE", "i : i + 1"
+    ),
+    "extreme of the whole run": Plant(
+        "lead",
+        "measures.lead",
+        "first_movement",
+        "accumulate((sign * x for x in values), min)",
+        "[sign * values[-1]] * len(values)",
+    ),
+    "movement before memorisation": Plant(
+        "lead",
+        "measures.lead",
+        "first_movement",
+        "steps = [step for step, _ in points if step >= since]\n"
+        "    values = [value for step, value in points if step >= since]",
+        "steps, values = zip(*points)",
+    ),
     "controls hold keys": Plant(
         "frequency_ablation",
         "measures.frequency_ablation",

@@ -308,6 +308,22 @@ def check_frequency_removal() -> None:
         near(one.keys.power_removed, 4 / P if name == "W_L" else 1)
 
 
+def check_lead() -> None:
+    steps = range(0, 200, 10)
+    test = [(s, 5.0 if s < 120 else 5.0 * 0.5 ** (s / 10 - 11)) for s in steps]
+    restricted = [(s, 4.0 if s < 60 or s == 150 else 0.5 ** (s / 10)) for s in steps]
+    restricted[3] = (30, 1.0)  # alone, so no movement
+    restricted[0] = (0, 400.0)  # before memorisation
+    found = measures.lead(restricted, test, ("falls", "falls"), since=10)
+    assert found.moved[2] == Crossing(50, 60)
+    assert found.reference[2] == Crossing(110, 120)
+    assert found.steps(0.2) == 60
+    assert found.interval(0.2) == (50, 70)
+    behind = measures.lead(test, restricted, ("falls", "falls"), since=10)
+    assert behind.steps(0.2) == -60
+    assert not behind.leads(0.2)
+
+
 class Embed(torch.nn.Module):
     """The only part of a model that the edit touches."""
 
