@@ -57,11 +57,10 @@ def judge(
 def margins(
     logits: Float[Tensor, "... classes"], labels: Int[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
-    """Right logit minus the largest other one, of every row."""
-    largest = logits.topk(2, dim=-1).values
-    right = logits.gather(-1, labels[..., None])[..., 0]
-    is_largest = logits.argmax(dim=-1) == labels
-    return right - torch.where(is_largest, largest[..., 1], largest[..., 0])
+    """Right logit minus the largest other one, of every row; inf where there is one class."""
+    right = logits.gather(-1, labels[..., None])
+    others = logits.scatter(-1, labels[..., None], -torch.inf)
+    return (right[..., 0] - others.amax(dim=-1)).double()
 
 
 def losses(
@@ -82,7 +81,7 @@ def losses(
         "accuracy": (logits.argmax(dim=-1) == right).double(),
         "zero_share": (loss == 0).double(),
         "zero_share_float32": (row_losses(logits.float(), right) == 0).double(),
-        "margin": margins(logits.double(), right),
+        "margin": margins(logits, right),
     }
     return Losses(
         **{

@@ -6,6 +6,7 @@ that imported the function runs the planted version.
 
 import importlib
 import inspect
+import textwrap
 from dataclasses import dataclass
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Plant:
-    """A bug: in `function` of `module`, `old` becomes `new`."""
+    """A bug: in `function` (or Class.method) of `module`, `old` becomes `new`."""
 
     measure: str
     module: str
@@ -108,16 +109,16 @@ PLANTS = {
     "keys kept instead of removed": Plant(
         "excluded_loss",
         "measures.excluded_loss",
-        "excluded_logits",
-        "return logits - sum",
-        "return logits * 0 + sum",
+        "_Remove.__call__",
+        "self.whole[rows] - part",
+        "self.whole[rows] * 0 + part",
     ),
     "one key removes all": Plant(
         "excluded_loss",
         "measures.excluded_loss",
         "excluded_loss",
-        "remove([k])",
-        "remove(keys)",
+        "remove([k], judged)",
+        "remove(keys, judged)",
     ),
     "excluded on all pairs": Plant(
         "excluded_loss", "measures.excluded_loss", "excluded_loss", '"train" in rows', "False"
@@ -194,14 +195,14 @@ PLANTS = {
     "cube of a + b + c": Plant(
         "excluded_loss",
         "measures.excluded_loss",
-        "_without_cosines",
+        "_cosines",
         "element[:, None] - element",
         "element[:, None] + element",
     ),
     "skip path forgotten": Plant(
         "excluded_loss",
         "measures.excluded_loss",
-        "_without",
+        "_Remove.__init__",
         'variant == "activation without skip"',
         "True",
     ),
@@ -280,8 +281,8 @@ PLANTS = {
     "variants all the default": Plant(
         "loss_variants",
         "measures.excluded_loss",
-        "_without",
-        'variant == "3-D"',
+        "_Remove.__call__",
+        'self.variant == "3-D"',
         "False",
     ),
     "change not per step": Plant(
@@ -379,9 +380,11 @@ PLANTS = {
 def plant(bug: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Swap the function's code for its source with the bug in it."""
     module = importlib.import_module(f"mechgrok.{bug.module}")
-    function = inspect.unwrap(vars(module)[bug.function])
-    source = inspect.getsource(function)
+    owner, _, name = bug.function.rpartition(".")
+    holder = vars(vars(module)[owner]) if owner else vars(module)
+    function = inspect.unwrap(holder[name])
+    source = textwrap.dedent(inspect.getsource(function))
     assert source.count(bug.old) == 1, f"{bug.old!r} is not once in {bug.function}"
     scope = dict(vars(module))
     exec(source.replace(bug.old, bug.new), scope)
-    monkeypatch.setattr(function, "__code__", inspect.unwrap(scope[bug.function]).__code__)
+    monkeypatch.setattr(function, "__code__", inspect.unwrap(scope[name]).__code__)

@@ -20,14 +20,9 @@ KEYS = (3, 7, 20)
 measure = mg.discovery.load("measures", "neuron_ablation")
 
 
-def read_out(net: gromov.Network) -> torch.Tensor:
-    """The network's W_L: one column of class waves per neuron."""
-    return torch.linalg.lstsq(net.neurons, net.logits).solution.T
-
-
 def test_a_cluster_takes_exactly_its_frequency() -> None:
     net = gromov.network(59, 90, 0, KEYS)
-    W_L = read_out(net)
+    W_L = net.W_L
     before = cosine_coefficients(net.logits, 59)
     for k in KEYS:
         own = (net.freqs == k).nonzero()[:, 0]

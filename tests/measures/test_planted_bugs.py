@@ -221,10 +221,9 @@ def check_component_ablation() -> None:
 def check_neuron_ablation() -> None:
     keys, chance = (3, 7), torch.Generator().manual_seed(0)
     net = gromov.network(P, 40, 0, keys)
-    others = gromov.network(P, 40, 0, keys)
-    alone = {k: others.neurons[:, net.freqs == k] for k in keys}
+    alone = {k: net.neurons[:, net.freqs == k] for k in keys}
     clusters = {k: (net.freqs == k).nonzero()[:, 0] for k in keys}
-    W_L = torch.linalg.lstsq(net.neurons, net.logits).solution.T
+    W_L = net.W_L
     found = measures.neuron_ablation(
         net.logits, net.neurons, W_L, known.sums(P), clusters, generator=chance, n_controls=2
     )
