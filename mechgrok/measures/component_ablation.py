@@ -7,7 +7,7 @@ on the split that the model solves.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -39,7 +39,7 @@ class Edit:
 
 def component_ablation(
     edited: Mapping[str, Float[Tensor, "rows classes"]]
-    | Iterable[tuple[str, Float[Tensor, "rows classes"]]],
+    | Iterator[tuple[str, Float[Tensor, "rows classes"]]],
     labels: Int[Tensor, " rows"],
 ) -> dict[str, Edit]:
     """Loss and accuracy of every named table of logits; one at a time, if they come as pairs."""

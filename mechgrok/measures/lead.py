@@ -125,6 +125,8 @@ def measure(
 ) -> Result:
     """Leads of progress measures over test loss and margin; headline those that stand all checks.
 
+    Without a control no claim stands; those that pass the other checks are "unrefuted".
+
     Options: progress (measure or measure.value -> "rises" or "falls"), thresholds (shares, the
     middle one is the default), control (a Run that does not grok). Everything is taken at the
     checkpoints; the run must have at least 3 of them after memorisation.
@@ -139,7 +141,9 @@ def measure(
     other = None if control is None else _Followed.of(control)
     middle = thresholds[len(thresholds) // 2]
     values: dict[str, Value] = {"standing": ()}
-    arrays, standing = {}, []
+    arrays: dict[str, Any] = {}
+    unrefuted: list[str] = []
+    standing: list[str] = []
     for name, direction in progress.items():
         for keys in ("own", "final") if name.split(".")[0] in KEYED else (None,):
             label = name if keys is None else f"{name} ({keys} keys)"
@@ -153,9 +157,11 @@ def measure(
             moves = _control(other, control, name, direction, keys, middle)
             values[f"{label}: moves in the control"] = moves
             if all(claim.stands(middle) for claim in claims) and moves is not True:
-                standing.append(label)
-    values["standing"] = tuple(standing)
-    values["checked against a control"] = control is not None
+                unrefuted.append(label)
+                standing += [label] if moves is False else []
+    absent = NotApplicable("no claim of a lead without control=Run of one that does not grok")
+    values["standing"] = absent if control is None else tuple(standing)
+    values["unrefuted"] = tuple(unrefuted)
     values["memorised"] = followed.since
     definition = {**DEFINITION, "thresholds": f"{list(thresholds)}, default {middle:g}"}
     return Result("lead", values, definition, arrays, run.name, run.seed)

@@ -61,7 +61,7 @@ def measure(run: Series, thresholds: Sequence[float] = THRESHOLDS) -> Result:
     censored = NotApplicable(f"not reached by step {int(frame['step'].iloc[-1])}")
     if len(frame) == 1:
         censored = NotApplicable("one evaluation, so nothing over training")
-    for x, crossing in reversed(found.below.items()):
+    for x, crossing in reversed(list(found.below.items())):
         values[f"below_{x:g}"] = censored if crossing is None else crossing.by
         values[f"below_{x:g}_interval"] = censored if crossing is None else crossing.interval
     values |= {"peak": found.peak, "peak_step": found.peak_step}

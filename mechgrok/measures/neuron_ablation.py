@@ -18,7 +18,7 @@ from mechgrok.measures._last_block import record
 from mechgrok.measures._modular import DoesNotApply, Subject, neurons, report, typed_absence
 from mechgrok.measures.component_ablation import Edit, solved_split
 from mechgrok.measures.losses import judge
-from mechgrok.measures.neuron_clusters import neuron_clusters
+from mechgrok.measures.neuron_clusters import THRESHOLD, neuron_clusters
 from mechgrok.runs.result import NotApplicable, Result, Value
 
 SUBJECT: Final = "checkpoint"
@@ -99,12 +99,18 @@ def _draw(others: Int[Tensor, " _"], size: int, generator: torch.Generator) -> I
 
 
 @typed_absence("neuron_ablation", "max_cluster_loss", "max_control_loss", "original_loss")
-def measure(checkpoint: Subject, n_controls: int = N_CONTROLS, seed: int = 0) -> Result:
+def measure(
+    checkpoint: Subject,
+    n_controls: int = N_CONTROLS,
+    seed: int = 0,
+    threshold: float = THRESHOLD,
+) -> Result:
     """Loss and accuracy without each cluster, headline the largest loss by zero ablation.
 
-    Options: n_controls (random neuron sets per cluster, >= 1), seed (of controls and resampling).
+    Options: n_controls (random neuron sets per cluster, >= 1), seed (of controls and resampling),
+    threshold (least explained fraction of a cluster's neurons).
     """
-    clusters = _clusters(checkpoint)
+    clusters = _clusters(checkpoint, threshold)
     split, rows = solved_split(checkpoint)
     block = record(checkpoint, rows)
     labels = checkpoint.task.labels[rows, 0].to(block.resid_pre.device)
@@ -119,7 +125,11 @@ def measure(checkpoint: Subject, n_controls: int = N_CONTROLS, seed: int = 0) ->
             generator=torch.Generator().manual_seed(seed),
             n_controls=n_controls,
         )
-    definition = {**DEFINITION, "split": split, "selection": f"{n_controls} controls, seed {seed}"}
+    definition = {
+        **DEFINITION,
+        "split": split,
+        "selection": _selection(threshold, n_controls, seed),
+    }
     values = _values(found, Edit(*judge(logits, labels)))
     arrays = {
         f"controls {k}": torch.tensor(
@@ -132,12 +142,16 @@ def measure(checkpoint: Subject, n_controls: int = N_CONTROLS, seed: int = 0) ->
     return report("neuron_ablation", checkpoint, values, definition, arrays)
 
 
-def _clusters(checkpoint: Subject) -> dict[int, Int[Tensor, " _"]]:
+def _clusters(checkpoint: Subject, threshold: float) -> dict[int, Int[Tensor, " _"]]:
     """Frequency -> neurons of its cluster; DoesNotApply where there is none."""
-    found = neuron_clusters(neurons(checkpoint), checkpoint.task.n)
+    found = neuron_clusters(neurons(checkpoint), checkpoint.task.n, threshold)
     if not found.sizes:
         raise DoesNotApply(f"no neuron reaches an explained fraction of {found.threshold:g}")
     return {k: (found.cluster == k).nonzero()[:, 0] for k in found.sizes}
+
+
+def _selection(threshold: float, n_controls: int, seed: int) -> str:
+    return f"explained fraction >= {threshold:g}; {n_controls} controls, seed {seed}"
 
 
 def _values(found: Mapping[int, ClusterAblation], original: Edit) -> dict[str, Value]:
@@ -171,7 +185,7 @@ def _control_values(
 
 
 DEFINITION: Final[Mapping[str, str]] = {
-    "operator": "neurons of a cluster (explained fraction >= .85) at zero, at their mean, or at "
+    "operator": "neurons of a cluster at zero, at their mean, or at "
     "another row's values; controls: random sets of as many neurons from outside the cluster",
     "centring": "none; means over the rows of the split",
     "dtype": "forward in the model's, loss in float64; all classes, '=' included",
