@@ -4,12 +4,12 @@
 
 Both sides of a ratio are timed alternately in one process, each after an untimed step of its own;
 a line gives the median over the repeats of the ratio within each. Run it on a quiet machine. Writes
-latest.json (name -> median ratio) and latest_run.json (seconds, memory and machine).
+latest.json (name -> median ratio) and latest_run.json (seconds, memory and machine). What measures
+cost is in measures.py.
 """
 
 import gc
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -18,13 +18,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measures import GOALS, costs  # the file beside this one
 from torch import Tensor
 from tqdm import tqdm
 
 from mechgrok import discovery
 from mechgrok.config import RunConfig
 from mechgrok.presets import preset
-from mechgrok.runs.checkpoint import Checkpoint, build_model
+from mechgrok.runs.checkpoint import build_model
 from mechgrok.training import losses, optimizers
 from mechgrok.training.provenance import machine
 
@@ -135,28 +136,6 @@ def ratios() -> list[Ratio]:
     ]
 
 
-def analysis() -> dict[str, float]:
-    """Seconds per 100 checkpoints of all that the report measures at every checkpoint (p=113)."""
-    from mechgrok.report import EVERY
-
-    config = preset("nanda2023_mainline")
-    task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
-    weights = {n: p.detach() for n, p in build_model(config, task).named_parameters()}
-    keys = [14, 35, 41, 42, 52]
-
-    def once() -> None:
-        checkpoint = Checkpoint(config, 0, weights)
-        for name in EVERY:
-            measure = discovery.load("measures", name)
-            taken = {"keys": keys} if name in ("restricted_loss", "excluded_loss") else {}
-            measure(checkpoint, **taken)
-
-    once()
-    seconds = statistics.median(timed(once) for _ in range(8))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"analysis_seconds_per_100_checkpoints": 100 * seconds, "peak_memory_gib": peak}
-
-
 def main() -> None:
     found: dict[str, float] = {}
     run = {"machine": machine(), "threads": torch.get_num_threads(), "repeats": REPEATS}
@@ -168,10 +147,9 @@ def main() -> None:
         tqdm.write(
             f"{ratio.name:<30} {value:6.2f}   ({top:.1f} / {bottom:.1f} ms)   goal {ratio.goal}"
         )
-    for name, value in analysis().items():
-        run[name] = round(value, 2)
-        goal = {"analysis_seconds_per_100_checkpoints": "< 60", "peak_memory_gib": "< 1.86 (2 GB)"}
-        print(f"{name:<38} {value:6.2f}   goal {goal[name]}")
+    for name, value in costs().items():
+        run[name] = round(value, 3)
+        print(f"{name:<34} {value:8.2f}   goal {GOALS[name]}")
     (HERE / "latest.json").write_text(json.dumps(found, indent=1) + "\n")
     (HERE / "latest_run.json").write_text(json.dumps(run, indent=1) + "\n")
     print(f"{run['machine']}, {run['threads']} threads")
