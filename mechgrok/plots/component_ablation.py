@@ -13,12 +13,12 @@ from mechgrok.plots._style import BLACK, BLUE, GREEN, VERMILION, absence, dress,
 from mechgrok.runs.result import Result
 from mechgrok.runs.run import Run
 
-NEEDS: Final = ("component_ablation",)
+NEEDS: Final = ("component_ablation", "neuron_ablation")
 TITLE: Final = "Ablation of components"
 MODES: Final = {"zero": VERMILION, "mean": BLUE, "resample": GREEN}
 PANELS: Final = (("loss", "loss (nats)"), ("accuracy", "accuracy (fraction)"))
-CLUSTER: Final = re.compile(r"neurons (\d+) (\w+)")
-CONTROL: Final = re.compile(r"control \d+ of (\d+) (\w+)")
+CLUSTER: Final = re.compile(r"(\d+)_size")
+CONTROL: Final = "control: as many other neurons"
 OTHER: Final = "as its label says"
 SYMBOLS: Final = {"zero": "circle", "mean": "square", "resample": "triangle-up", OTHER: "diamond"}
 HEAD_SHIFT: Final = {"zero": -0.12, "mean": 0.12}
@@ -28,7 +28,7 @@ SHIFT: Final = 0.22
 
 def plot(run: Run) -> go.Figure:
     """Points, as a bar has no foot on a logarithmic axis; the dotted line is the intact model."""
-    saved = run.result("component_ablation")
+    saved, clusters = run.result("component_ablation"), run.result("neuron_ablation")
     reason = absence(saved)
     if reason is not None and _number(saved, "original_loss") is None:
         return sentence(TITLE, run, reason)
@@ -44,7 +44,7 @@ def plot(run: Run) -> go.Figure:
     )
     for row, (value, title) in enumerate(PANELS, start=1):
         _components(figure, saved, value, row)
-        _clusters(figure, saved, value, row)
+        _clusters(figure, clusters, value, row)
         figure.update_yaxes(title=title, row=row, col=1)
         line = {"color": BLACK, "width": 1, "dash": "dot"}
         figure.add_hline(y=saved[f"original_{value}"], line=line, row=row)  # pyright: ignore
@@ -68,7 +68,7 @@ def _number(saved: Result, name: str) -> float | None:
 
 
 def _components(figure: go.Figure, saved: Result, value: str, row: int) -> None:
-    edits = [n for n in names(saved) if not CLUSTER.fullmatch(n) and not CONTROL.fullmatch(n)]
+    edits = names(saved)
     parts = list(dict.fromkeys(_part(name) for name in edits))
     for mode, colour in {**MODES, OTHER: BLACK}.items():
         own = [name for name in edits if _mode(name) == mode]
@@ -101,29 +101,36 @@ def _mode(name: str) -> str:
 
 
 def _clusters(figure: go.Figure, saved: Result, value: str, row: int) -> None:
-    own = [found for found in map(CLUSTER.fullmatch, names(saved)) if found]
-    controls = [found for found in map(CONTROL.fullmatch, names(saved)) if found]
-    freqs = sorted({int(found[1]) for found in own})
-    if not freqs:
+    if absence(saved) is not None:
         figure.update_xaxes(visible=False, row=row, col=2)
         return
+    freqs = sorted(int(found[1]) for found in map(CLUSTER.fullmatch, saved.values) if found)
     for mode in MODES:
-        _sets(figure, saved, value, row, freqs, [m for m in own if m[2] == mode], mode)
-        chosen = [m for m in controls if m[2] == mode]
-        _sets(figure, saved, value, row, freqs, chosen, mode, control=True)
+        own = [(k, saved[f"{k} {mode}_{value}"]) for k in freqs]
+        _sets(figure, row, freqs, own, mode)
+        _sets(figure, row, freqs, _controls(saved, value, mode), mode, control=True)
     ticks = {"tickvals": list(range(len(freqs))), "ticktext": [str(k) for k in freqs]}
     figure.update_xaxes(**ticks, row=row, col=2)
     if row == len(PANELS):
         figure.update_xaxes(title="frequency of the cluster", row=row, col=2)
 
 
+def _controls(saved: Result, value: str, mode: str) -> list[tuple[int, float]]:
+    """(frequency of the cluster, what its random neurons did), one per draw."""
+    at = list(MODES).index(mode), [name for name, _ in PANELS].index(value)
+    return [
+        (int(name.removeprefix("controls ")), float(x))
+        for name, drawn in saved.arrays.items()
+        if name.startswith("controls ")
+        for x in drawn[at[0], :, at[1]]
+    ]
+
+
 def _sets(
     figure: go.Figure,
-    saved: Result,
-    value: str,
     row: int,
     freqs: list[int],
-    found: list[re.Match[str]],
+    points: list[tuple[int, float]],
     mode: str,
     control: bool = False,
 ) -> None:
@@ -135,15 +142,14 @@ def _sets(
     # zero and mean have their entries in the legend from the components
     named = mode == ("zero" if control else "resample")
     figure.add_scatter(
-        x=[freqs.index(int(m[1])) + aside for m in found],
-        y=[_number(saved, f"{m[0]}_{value}") for m in found],
+        x=[freqs.index(k) + aside for k, _ in points],
+        y=[y for _, y in points],
         mode="markers",
         marker=marker,
-        name="control: as many other neurons" if control else mode,
+        name=CONTROL if control else mode,
         legendgroup="control" if control else mode,
         showlegend=row == 1 and named,
-        text=[m[0] for m in found],
-        hovertemplate="%{text}: %{y:.4g}<extra></extra>",
+        hovertemplate=f"{mode}: %{{y:.4g}}<extra></extra>",
         row=row,
         col=2,
     )

@@ -15,7 +15,7 @@ from mechgrok import discovery, figures, measures
 from mechgrok.measures._modular import neurons
 from mechgrok.plots import checkpoint_slider, spectra_2d
 from mechgrok.plots._style import DOES_NOT_APPLY, SIGNED
-from mechgrok.plots.component_ablation import CONTROL, names
+from mechgrok.plots.component_ablation import CONTROL, MODES, names
 from mechgrok.plots.logit_model import cosine_model
 from mechgrok.runs.run import Run
 from mechgrok.runs.storage import RunError
@@ -41,8 +41,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A grokked run with what the figures need."""
     found = Run(shutil.copytree(QUICK, tmp_path_factory.mktemp("runs") / "quick"))
     needs = {need for name in CIRCUIT for need in discovery.module("plots", name).NEEDS}
-    found.measure_steps(sorted(needs - {"component_ablation"}))
-    found.measure("component_ablation", n_controls=1)
+    found.measure_steps(sorted(needs - {"neuron_ablation"}))
+    found.measure("neuron_ablation", n_controls=2)
     found.measure_steps(["spectra", "key_frequencies"], found.steps)
     return found
 
@@ -222,16 +222,25 @@ def test_doses_out_of_order_are_refused() -> None:
 
 def test_component_ablation_draws_every_edit_and_control(run: Run) -> None:
     saved, figure = run.result("component_ablation"), draw("component_ablation", run)
-    drawn = {
-        text: y
-        for trace in figure.data
-        if trace.yaxis in (None, "y", "y2")
-        for text, y in zip(trace.text, trace.y, strict=True)
-    }
+    losses = [trace for trace in figure.data if trace.yaxis in (None, "y")]
+    drawn = {t: y for trace in losses for t, y in zip(trace.text, trace.y, strict=True)}
     assert drawn == {name: saved[f"{name}_loss"] for name in names(saved)}
-    assert any(CONTROL.fullmatch(name) for name in drawn)
     lines = {shape.y0 for shape in figure.layout.shapes}
     assert lines == {saved["original_loss"], saved["original_accuracy"]}
+
+
+def test_component_ablation_draws_clusters_beside_their_controls(run: Run) -> None:
+    saved, figure = run.result("neuron_ablation"), draw("component_ablation", run)
+    keys = sorted(run.result("key_frequencies")["freqs"])
+    for axis, value, at in (("y2", "loss", 0), ("y4", "accuracy", 1)):
+        panel = [trace for trace in figure.data if trace.yaxis == axis]
+        own = [list(trace.y) for trace in panel if trace.name != CONTROL]
+        assert own == [[saved[f"{k} {mode}_{value}"] for k in keys] for mode in MODES]
+        for trace in (t for t in panel if t.name == CONTROL):
+            assert len(trace.y) == 2 * len(keys)
+        controls = [y for trace in panel if trace.name == CONTROL for y in trace.y]
+        kept = np.concatenate([saved.arrays[f"controls {k}"][:, :, at].ravel() for k in keys])
+        assert sorted(controls) == sorted(kept.tolist())
 
 
 def test_embedding_rank_draws_its_control(run: Run) -> None:
