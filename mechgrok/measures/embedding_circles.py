@@ -16,7 +16,7 @@ from torch import Tensor
 from mechgrok.maths.fourier import check_frequencies, frequency_rows
 from mechgrok.measures._modular import DoesNotApply, Subject, matrices, report, typed_absence
 from mechgrok.measures.key_frequencies import KeyFrequencies, resolve_keys
-from mechgrok.runs.result import Result, Value
+from mechgrok.runs.result import NotApplicable, Result, Value
 
 SUBJECT: Final = "checkpoint"
 
@@ -81,6 +81,11 @@ def measure(checkpoint: Subject, keys: str | Sequence[int] | KeyFrequencies = "f
         "min_roundness": min(one.roundness for one in found.values()),
         "keys": round_keys,
     }
+    others = [k for k in range(1, (len(W_E) + 1) // 2) if k not in round_keys]
+    control = [one.share for one in embedding_circles(W_E, others).values()]
+    values["non_keys_mean_share"] = (
+        sum(control) / len(control) if control else NotApplicable("every frequency is a key")
+    )
     for k, one in found.items():
         values |= {f"share_{k}": one.share, f"roundness_{k}": one.roundness}
     arrays = {f"points_{k}": one.points.float() for k, one in found.items()}
@@ -94,6 +99,7 @@ DEFINITION: Final[Mapping[str, str]] = {
     "(orthonormalised, cos first); share: variance in the plane at k; roundness: smaller over "
     "larger singular value of the two directions",
     "centring": "mean token removed",
+    "control": "non_keys_mean_share: mean share of the planes of all other frequencies",
     "split": "'=' token dropped; p/2 of an even p left out, having no sine",
     "dtype": "float64; points kept in float32",
 }

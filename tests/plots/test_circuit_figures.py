@@ -162,6 +162,8 @@ def test_an_untrained_embedding_is_no_circle(run: Run) -> None:
     before = run.measure("embedding_circles", step=run.steps[0], keys=keys)
     # The plane is chosen to hold the key, so a random embedding has a share well above 0.
     assert 0.4 < before["min_share"] < 0.8 < 0.9 < run.result("embedding_circles")["min_share"]
+    grokked = run.result("embedding_circles")
+    assert grokked["non_keys_mean_share"] < 0.8 < grokked["min_share"]
     with pytest.raises(ValueError, match="no sine"):
         measures.embedding_circles(np.eye(8), [4])
     with pytest.raises(ValueError, match="no power"):
