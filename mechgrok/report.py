@@ -103,6 +103,15 @@ def all_measures() -> list[str]:
     return [name for name, subject in subjects.items() if subject in ("checkpoint", "run")]
 
 
+def measured(run: Run, names: Sequence[str], steps: Sequence[int]) -> list[Result]:
+    """The named measures at these steps; without names all there are, of which those that the
+    report does not follow are taken at the last of the steps only."""
+    if names:
+        return _flat(run.measure_steps(names, steps))
+    rest = [name for name in all_measures() if name not in EVERY]
+    return _flat(run.measure_steps(EVERY, steps)) + _flat(run.measure_steps(rest, steps[-1:]))
+
+
 def _flat(measured: Mapping[str, list[Result]]) -> list[Result]:
     return [result for results in measured.values() for result in results]
 
