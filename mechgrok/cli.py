@@ -114,8 +114,7 @@ def measure(
         run: A run directory.
         names: Measures; none for the report's.
         step: Only this checkpoint; by default every one.
-        all: Every measure of a checkpoint or run there is: those that the report follows at every
-            checkpoint, the others at the last one (or all of them at --step).
+        all: Every measure there is; those that the report does not follow, at the last step.
     """
     import pandas as pd
 
@@ -125,11 +124,7 @@ def measure(
     opened = Run(run)
     if names or all:
         steps = opened.steps if step is None else [step]
-        measured = opened.measure_steps(list(names) or report.EVERY, steps)
-        if all:
-            rest = [name for name in report.all_measures() if name not in measured]
-            measured |= opened.measure_steps(rest, steps[-1:])
-        results = [r for rs in measured.values() for r in rs]
+        results = report.measured(opened, names, steps)
     else:
         results = report.analyse(opened, None if step is None else [step])
     shown = {"max_rows": None, "width": 160, "float_format": "{:.7g}".format}  # losses reach 1e-9

@@ -116,6 +116,15 @@ def analyse(run: Run, steps: Sequence[int] | None = None, progress: bool = True)
     return found
 
 
+def measured(run: Run, names: Sequence[str], steps: Sequence[int]) -> list[Result]:
+    """The named measures at these steps; without names all there are, of which those that the
+    report does not follow are taken at the last of the steps only."""
+    if names:
+        return _flat(run.measure_steps(names, steps))
+    rest = [*LAST, *OF_RUN]
+    return _flat(run.measure_steps(EVERY, steps)) + _flat(run.measure_steps(rest, steps[-1:]))
+
+
 def _flat(measured: Mapping[str, list[Result]]) -> list[Result]:
     return [result for results in measured.values() for result in results]
 
