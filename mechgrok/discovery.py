@@ -60,7 +60,10 @@ def names(kind: str) -> list[str]:
 
 
 _HELPERS = {
-    "models": {"hooked", "prefix_plan", "shared_prefix", "published"},
+    "models": {
+        *("hooked", "published", "shared_prefix"),
+        *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix"),
+    },
     "runs": {"analysis", "layout", "result", "run", "runs", "series", "storage"},
 }
 """Files of a kind's folder that are not named things themselves."""

@@ -68,7 +68,7 @@ class Stop:
     """This many steps after the model has generalised; None to run to `max_steps`."""
     threshold: float = 0.99
     """Test accuracy it has to hold in 3 evaluations in a row; `after_generalised` counts from the
-    first of them."""
+    first of them. Another value given on resume is watched from there on."""
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,23 @@ so attn_out and mlp_out do not sum to the residual stream. Components are Transf
 """
 
 import math
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformer_lens import ActivationCache, HookedTransformerConfig
-from transformer_lens.components import MLP, Attention, Embed, LayerNorm, Unembed
+from transformer_lens.components.attention import Attention
+from transformer_lens.components.embed import Embed
+from transformer_lens.components.layer_norm import LayerNorm
+from transformer_lens.components.mlps.mlp import MLP
+from transformer_lens.components.unembed import Unembed
 from transformer_lens.hook_points import HookPoint
 
 from mechgrok.config import ConfigError, PostLNModel
 from mechgrok.models.hooked import HookError, StrictHooks
 from mechgrok.models.transformer import check_tokens
-
-SUPPORTED: Final = ("relu", "gelu")
 
 
 class SumlessCache(ActivationCache):
@@ -218,8 +220,6 @@ def _check(config: PostLNModel, device: str) -> None:
             f"model.d_model = {config.d_model} is not a multiple of model.n_heads = "
             f"{config.n_heads}; the heads share it"
         )
-    if config.act_fn not in SUPPORTED:
-        raise ConfigError(f"model.act_fn = {config.act_fn!r}; expected one of {SUPPORTED}")
     if not 0 <= config.dropout < 1:
         raise ConfigError(f"model.dropout = {config.dropout}; expected at least 0 and below 1")
     if not 0 <= config.weight_noise < math.inf:

@@ -55,7 +55,7 @@ def make(config: CrossEntropy) -> Loss:
     def loss(
         model: Any, batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, ""], Parts]:
-        return cross_entropy(read_logits(model, batch), batch.labels, in_float64)
+        return cross_entropy(read_logits(model, batch, generator), batch.labels, in_float64)
 
     return loss
 
@@ -85,9 +85,11 @@ def cross_entropy(
     return scalar, {"loss": per_row.detach(), "correct": right.all(1).to(losses.dtype)}
 
 
-def read_logits(model: Any, batch: Batch) -> Float[Tensor, "rows n_answers d_vocab_out"]:
-    """Logits at each row's own answer positions."""
-    logits = answer_logits(model, batch.tokens, batch.positions)
+def read_logits(
+    model: Any, batch: Batch, generator: torch.Generator | None = None
+) -> Float[Tensor, "rows n_answers d_vocab_out"]:
+    """Logits at each row's own answer positions; noise in training is drawn from `generator`."""
+    logits = answer_logits(model, batch.tokens, batch.positions, generator)
     if batch.answer_positions.shape[1] == len(batch.positions) == 1:
         return logits
     table = torch.full((batch.tokens.shape[1],), -1, device=logits.device)
