@@ -1,11 +1,14 @@
 """The command line: what it resolves, what it refuses, and that each command does its work."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mechgrok.cli import COMMANDS, main, read_train
+from mechgrok import discovery
+from mechgrok.cli import main, read_train
 from mechgrok.config import ConfigError
 from mechgrok.presets import NAMES, preset
 
@@ -74,7 +77,9 @@ def test_a_known_error_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in COMMANDS)
+    lines = dict(line.split(maxsplit=1) for line in shown.splitlines()[2:])
+    assert {"train", "import", "measure", "plot", "report", "hooks"} <= set(lines)
+    assert sorted(lines) == discovery.names("cli")
     assert main(["dance"]) == 1
 
 
@@ -103,3 +108,16 @@ def test_train_measure_plot_and_report(tmp_path: Path, capsys: pytest.CaptureFix
     assert (run / "report.html").stat().st_size > 1_000_000
     assert main(["plot", str(run), "--names", "grokking_curve"]) == 0
     assert (run / "figures" / "grokking_curve.html").exists()
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    """`mechgrok presets | head -0`: no traceback, and the exit code a shell gives."""
+    script = "import time, sys; time.sleep(0.5); from mechgrok.cli import main; sys.exit(main())"
+    started = subprocess.Popen(
+        [sys.executable, "-c", script, "presets"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert started.stdout is not None
+    started.stdout.close()
+    started.stdout = None
+    _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) == (141, b"")
