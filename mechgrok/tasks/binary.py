@@ -8,6 +8,7 @@ published code: `nanda2023` shuffles the list of rows with Python's generator (N
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final
 
 import torch
@@ -16,18 +17,13 @@ from torch import Tensor
 
 from mechgrok.config import BinaryTask, ConfigError, Seeds
 from mechgrok.maths import operations
-from mechgrok.tasks._rows import Rows
+from mechgrok.tasks._rows import Rows, twin_in_train
 
 ANSWER: Final = 2
 """Position of "=", where the answer is read."""
 
 RANDOM_LABELS: Final = "random_labels"
 """The operation without structure: a fixed random answer per pair."""
-
-OPERATIONS: Final[Mapping[str, operations.Operation]] = {
-    name: getattr(operations, name)
-    for name in ("add", "subtract", "multiply", "divide", "x2_plus_xy_plus_y2")
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +60,22 @@ class Task(Rows):
             labels=renamed[answers][:, None],
             splits={"train": train, "test": test},
             d_vocab_out=config.n + (config.outputs == "tokens"),
-            tags={"a": a, "b": b, "twin_in_train": _twin_in_train(config.n, a, b, train)},
+            tags={"a": a, "b": b, "twin_in_train": twin_in_train(config.n, a, b, train)},
         )
 
 
 def _check(config: BinaryTask) -> None:
-    known = [*OPERATIONS, RANDOM_LABELS]
+    known = [*operations.OPERATIONS, RANDOM_LABELS]
     if config.n < 3:
         raise ConfigError(f"task.n = {config.n}; expected at least 3")
     if config.operation not in known:
-        raise ConfigError(f"task.operation = {config.operation!r}; expected one of {known}")
-    if config.operation == "divide" and not operations.is_prime(config.n):
+        near = get_close_matches(config.operation, known, n=3) or known
+        raise ConfigError(f"task.operation = {config.operation!r}; expected one of {near}")
+    if config.operation in operations.NEEDS_PRIME and not operations.is_prime(config.n):
         near = operations.next_prime(config.n)
-        raise ConfigError(f"divide needs a prime task.n; {config.n} is composite: try {near}")
+        raise ConfigError(
+            f"{config.operation} needs a prime task.n; {config.n} is composite: try {near}"
+        )
     if config.split not in SPLITS:
         raise ConfigError(f"task.split = {config.split!r}; expected one of {list(SPLITS)}")
     if not 0 < config.frac_train < 1:
@@ -98,7 +97,7 @@ def _answers(
     if config.operation == RANDOM_LABELS:
         generator = torch.Generator().manual_seed(seed)
         return torch.randint(config.n, a.shape, generator=generator)
-    return OPERATIONS[config.operation](a, b, config.n)
+    return operations.OPERATIONS[config.operation](a, b, config.n)
 
 
 def _renamed(config: BinaryTask, seed: int) -> Int[Tensor, " n"]:
@@ -154,12 +153,3 @@ def _split(
     for group in SPLITS[config.split](a, b, seed):
         (train if len(train) < wanted else test).extend(group)
     return torch.tensor(train, dtype=torch.long), torch.tensor(test, dtype=torch.long)
-
-
-def _twin_in_train(
-    n: int, a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], train: Int[Tensor, " train"]
-) -> Int[Tensor, " rows"]:
-    """1 where the row (b, a) is trained on; a twin that is not a row counts as absent."""
-    table = torch.zeros(n, n, dtype=torch.long)
-    table[a[train], b[train]] = 1
-    return table[b, a]
