@@ -8,7 +8,7 @@ from mechgrok.config.error import ConfigError
 from mechgrok.config.models import ModelConfig, TransformerModel
 from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
 from mechgrok.config.run import Record, RunConfig, Schedule, Seeds, Stop
-from mechgrok.config.tasks import BinaryTask, EquationTask, TaskConfig
+from mechgrok.config.tasks import BinaryTask, EquationTask, GroupTask, TaskConfig
 
 __all__ = [
     "AdamW",
@@ -16,6 +16,7 @@ __all__ = [
     "ConfigError",
     "CrossEntropy",
     "EquationTask",
+    "GroupTask",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",

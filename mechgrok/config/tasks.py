@@ -25,6 +25,24 @@ class BinaryTask:
 
 
 @dataclass(frozen=True)
+class GroupTask:
+    """All pairs (a, b) of a finite group and their product, as tokens (a, b, =)."""
+
+    name: str = "group"
+    """Task file in `mechgrok/tasks`, or a dotted path."""
+    group: str = "S_5"
+    """C_n, D_n (symmetries of the n-gon), A_n or S_n; of 3 to 1,000 elements."""
+    frac_train: float = 0.4
+    """Share of the rows trained on; strictly between 0 and 1."""
+    split: str = "nanda2023"
+    """How rows are split: nanda2023, torch_randperm or symmetric."""
+    relabel: bool = False
+    """Rename the tokens by a random permutation (seed: `seeds.relabel`)."""
+    outputs: Literal["tokens", "answers"] = "tokens"
+    """Logits over all tokens, "=" too, or over the group's elements only."""
+
+
+@dataclass(frozen=True)
 class EquationTask:
     """Equations as openai/grok writes them (Power et al. 2022): `<|eos|> a op b = c <|eos|>`.
 
@@ -41,5 +59,5 @@ class EquationTask:
     """This many training equations get another equation's answer (published as `_noisy_N`)."""
 
 
-TaskConfig = BinaryTask | EquationTask
+TaskConfig = BinaryTask | GroupTask | EquationTask
 """A run's task is one of these, chosen by its `name`."""

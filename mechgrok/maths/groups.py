@@ -32,6 +32,10 @@ class Group:
     inverse: Int[Tensor, " order"]
     """Number of each element's inverse."""
 
+    coset: Int[Tensor, " order"]
+    """0 in the subgroup of half the elements, 1 outside: rotations of D_n, even permutations of
+    S_n; all 0 for C_n and A_n."""
+
     @property
     def order(self) -> int:
         """Number of elements."""
@@ -45,8 +49,8 @@ def group(name: str) -> Group:
     `LARGEST` elements.
     """
     kind, n = _parse(name)
-    elements, table = _MAKERS[kind](n)
-    return Group(name, elements, table, (table == 0).int().argmax(dim=1))
+    elements, table, coset = _MAKERS[kind](n)
+    return Group(name, elements, table, (table == 0).int().argmax(dim=1), coset)
 
 
 def order(name: str) -> int:
@@ -96,51 +100,54 @@ _ORDERS: Final[Mapping[str, Callable[[int], int]]] = {
     "S": math.factorial,
 }
 
-Table = tuple[tuple[str, ...], Int[Tensor, "order order"]]
+Made = tuple[tuple[str, ...], Int[Tensor, "order order"], Int[Tensor, " order"]]
+"""Elements, table and coset."""
 
 
-def _cyclic(n: int) -> Table:
+def _cyclic(n: int) -> Made:
     """0..n-1 under addition mod n."""
     k = torch.arange(n)
-    return tuple(map(str, range(n))), (k[:, None] + k) % n
+    return tuple(map(str, range(n))), (k[:, None] + k) % n, torch.zeros_like(k)
 
 
-def _dihedral(n: int) -> Table:
+def _dihedral(n: int) -> Made:
     """Symmetries of the n-gon: r^i is number i, s r^i number n + i; r s = s r^-1."""
     k = torch.arange(2 * n)
     flip, turn = k // n, k % n
     turned = torch.where(flip[None, :] == 1, -turn[:, None], turn[:, None]) + turn[None, :]
     table = n * (flip[:, None] ^ flip[None, :]) + turned % n
-    return tuple(f"{kind}{i}" for kind in ("r", "sr") for i in range(n)), table
+    return tuple(f"{kind}{i}" for kind in ("r", "sr") for i in range(n)), table, flip
 
 
-def _symmetric(n: int) -> Table:
+def _symmetric(n: int) -> Made:
     """All permutations of 0..n-1 in lexicographic order."""
     return _of_permutations(list(itertools.permutations(range(n))))
 
 
-def _alternating(n: int) -> Table:
+def _alternating(n: int) -> Made:
     """The even permutations in lexicographic order."""
     every = itertools.permutations(range(n))
-    return _of_permutations([p for p in every if _is_even(p)])
+    return _of_permutations([p for p in every if not _parity(p)])
 
 
-def _is_even(permutation: tuple[int, ...]) -> bool:
+def _parity(permutation: tuple[int, ...]) -> int:
+    """0 for an even permutation, 1 for an odd one."""
     pairs = itertools.combinations(permutation, 2)
-    return sum(x > y for x, y in pairs) % 2 == 0
+    return sum(x > y for x, y in pairs) % 2
 
 
-def _of_permutations(listed: list[tuple[int, ...]]) -> Table:
+def _of_permutations(listed: list[tuple[int, ...]]) -> Made:
     """The table of permutations that are closed under products and sorted."""
     each = torch.tensor(listed)
     digits = each.shape[1] ** torch.arange(each.shape[1] - 1, -1, -1)
     first_then = each.T[each]  # [a, i, b] = b(a(i))
     numbers = torch.einsum("aib,i->ab", first_then, digits)
     table = torch.searchsorted((each * digits).sum(dim=1), numbers)
-    return tuple("".join(map(str, p)) for p in listed), table
+    coset = torch.tensor([_parity(p) for p in listed])
+    return tuple("".join(map(str, p)) for p in listed), table, coset
 
 
-_MAKERS: Final[Mapping[str, Callable[[int], Table]]] = {
+_MAKERS: Final[Mapping[str, Callable[[int], Made]]] = {
     "C": _cyclic,
     "D": _dihedral,
     "A": _alternating,
