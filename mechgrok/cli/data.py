@@ -19,20 +19,12 @@ def command(name: str, /, out: Path, seed: int | None = None, parquet: bool = Fa
         parquet: Also a parquet file per split with tokens, labels and tags.
     """
     from mechgrok import discovery
-    from mechgrok.options import to_dict
     from mechgrok.runs.storage import write_text
 
     config = _config(name, seed)
     task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
     _make_empty(out)
-    files = {
-        f"{split}.txt": "".join(f"{row}\n" for row in task.text(split)) for split in task.splits
-    }
-    settings: dict[str, Any] = {"task": to_dict(config.task), "seeds": to_dict(config.seeds)}
-    settings |= {"rows": {k: len(v) for k, v in task.splits.items()}, "sha256": task.sha256}
-    files["vocabulary.json"] = json.dumps(list(task.vocabulary), indent=0) + "\n"
-    files["settings.json"] = json.dumps(settings, indent=1) + "\n"
-    for file, text in files.items():
+    for file, text in _files(config, task).items():
         write_text(out / file, text)
     if parquet:
         for split, rows in task.to_dataset().items():
@@ -40,6 +32,20 @@ def command(name: str, /, out: Path, seed: int | None = None, parquet: bool = Fa
     _sum(out)
     for file in sorted(out.iterdir()):
         print(file)
+
+
+def _files(config: Any, task: Any) -> dict[str, str]:
+    """Text of every file by its name."""
+    from mechgrok.options import to_dict
+
+    settings: dict[str, Any] = {"task": to_dict(config.task), "seeds": to_dict(config.seeds)}
+    settings |= {"rows": {k: len(v) for k, v in task.splits.items()}, "sha256": task.sha256}
+    rows = {f"{split}.txt": "".join(f"{r}\n" for r in task.text(split)) for split in task.splits}
+    return {
+        **rows,
+        "vocabulary.json": json.dumps(list(task.vocabulary), indent=0) + "\n",
+        "settings.json": json.dumps(settings, indent=1) + "\n",
+    }
 
 
 def _config(name: str, seed: int | None) -> Any:
