@@ -22,7 +22,8 @@ def unchanged(name, work):
 from mechgrok.config import BinaryTask, RunConfig, Seeds, Stop, TransformerModel
 from mechgrok.models.transformer import build
 from mechgrok.presets import NAMES, preset
-from mechgrok.tasks.binary import SPLITS, Task
+from mechgrok.tasks._pairs import SPLITS
+from mechgrok.tasks.binary import Task
 from mechgrok.training.trainer import train
 
 small = TransformerModel(d_model=8, n_heads=2, d_head=4, d_mlp=16)

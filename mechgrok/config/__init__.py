@@ -8,13 +8,15 @@ from mechgrok.config.error import ConfigError
 from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel
 from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
 from mechgrok.config.run import Record, RunConfig, Schedule, Seeds, Stop
-from mechgrok.config.tasks import BinaryTask, TaskConfig
+from mechgrok.config.tasks import BinaryTask, EquationTask, GroupTask, TaskConfig
 
 __all__ = [
     "AdamW",
     "BinaryTask",
     "ConfigError",
     "CrossEntropy",
+    "EquationTask",
+    "GroupTask",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",

@@ -67,6 +67,8 @@ def cross_entropy(
 ) -> tuple[Float[Tensor, ""], Parts]:
     """Mean cross-entropy over all answers; per row its mean loss and whether every answer is right.
 
+    Rows of several answers also get the loss of their first and whether that one is right:
+    openai/grok averages the answer with the closing eos, which halves the loss of the answer.
     Raises ValueError when no row has an answer.
     """
     present = labels != IGNORE
@@ -82,7 +84,12 @@ def cross_entropy(
     right = (logits.argmax(-1) == labels) | ~present
     per_row = losses.sum(1) / present.sum(1).clamp(min=1)
     scalar = losses.sum() / present.sum()
-    return scalar, {"loss": per_row.detach(), "correct": right.all(1).to(losses.dtype)}
+    parts = {"loss": per_row.detach(), "correct": right.all(1).to(losses.dtype)}
+    if labels.shape[1] > 1:
+        first = present.int().argmax(dim=1, keepdim=True)
+        parts["answer_loss"] = losses.detach().gather(1, first)[:, 0]
+        parts["answer_correct"] = right.gather(1, first)[:, 0].to(losses.dtype)
+    return scalar, parts
 
 
 def read_logits(
