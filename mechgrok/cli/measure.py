@@ -27,4 +27,4 @@ def command(
         results = report.analyse(opened, None if step is None else [step])
     shown = {"max_rows": None, "width": 160, "float_format": "{:.7g}".format}  # losses reach 1e-9
     with pd.option_context(*(x for k, v in shown.items() for x in (f"display.{k}", v))):
-        print(pd.concat([result.table() for result in results]).to_string(index=False))
+        print(pd.concat([result.table() for result in results]).to_string(index=False, na_rep="-"))
