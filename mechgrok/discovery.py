@@ -62,6 +62,17 @@ def names(kind: str) -> list[str]:
 
 _HELPERS = {
     "models": {"hooked", "prefix_plan", "shared_prefix", "published"},
-    "runs": {"analysis", "layout", "result", "run", "runs", "series", "storage"},
+    "runs": {
+        "analysis",
+        "layout",
+        "result",
+        "run",
+        "runs",
+        "series",
+        "series_set",
+        "storage",
+        "table",
+        "times",
+    },
 }
 """Files of a kind's folder that are not named things themselves."""

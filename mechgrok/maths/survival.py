@@ -132,7 +132,7 @@ def paired_p(differences: Sequence[Number]) -> float:
         np.mean,
         permutation_type="samples",
         vectorized=True,
-        n_resamples=np.inf,
+        n_resamples=2**MOST_PAIRS,
         batch=2**14,
     )
     return min(1.0, float(found.pvalue))

@@ -89,7 +89,7 @@ def test_what_has_no_exact_p() -> None:
 
 
 def test_the_exact_test_draws_no_random_number() -> None:
-    np.random.seed(3)  # noqa: NPY002
-    before = np.random.get_state()[1]  # noqa: NPY002
+    np.random.seed(3)
+    before = np.random.get_state()[1]
     paired_p([1, 2, -3, 4])
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()
