@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_page": EVERYTHING,
     "_summary": EVERYTHING,
     "sharing": EVERYTHING,
+    "sweep_page": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
     "": EVERYTHING,
