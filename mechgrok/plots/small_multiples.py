@@ -42,7 +42,8 @@ def plot(runs: Sequence[Run], by: str) -> go.Figure:
     figure.update_layout(showlegend=True)
     _legend_once(figure)
     facts = f"n = {len(runs)} runs, every run drawn"
-    return entitle(figure, f"Accuracy by {by}", facts, height=140 + 210 * rows)
+    entitle(figure, f"Accuracy by {by}", facts, height=170 + 210 * rows)
+    return figure.update_layout(margin_t=120)  # room for the panels' own titles
 
 
 def _draw(figure: go.Figure, run: Run, row: int, column: int) -> None:
