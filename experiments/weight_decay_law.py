@@ -109,8 +109,8 @@ def slopes(groups: "Mapping[Hashable, Sequence[Time]]") -> dict[str, float | Non
         medians[float(str(value))] = float(below[0]) if below else None
     found: dict[str, float | None] = {}
     for (a, first), (b, second) in pairwise(medians.items()):
-        known = first is not None and second is not None
-        found[f"{a:g} to {b:g}"] = math.log(second / first) / math.log(b / a) if known else None
+        slope = math.log(second / first) / math.log(b / a) if first and second else None
+        found[f"{a:g} to {b:g}"] = slope
     return found
 
 
