@@ -153,7 +153,7 @@ def test_without_a_single_run_the_reasons_are_the_error(tmp_path: Path) -> None:
         sweep(tiny.config(), overrides={"task.frac_train": 5}, runs=tmp_path, progress=False)
 
 
-def wait_for(condition: Any, seconds: float = 120) -> None:
+def wait_for(condition: Any, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never happened"
