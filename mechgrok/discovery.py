@@ -65,6 +65,9 @@ _HELPERS = {
         *("hooked", "published", "shared_prefix"),
         *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix"),
     },
-    "runs": {"analysis", "layout", "result", "run", "runs", "series", "storage"},
+    "runs": {
+        *("analysis", "layout", "result", "run", "runs", "series"),
+        *("series_set", "storage", "table", "times"),
+    },
 }
 """Files of a kind's folder that are not named things themselves."""

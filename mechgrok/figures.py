@@ -5,6 +5,7 @@ The html files of a directory share one plotly.min.js beside them, so they open 
 
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,15 +65,28 @@ def save_picture(figure: go.Figure, stem: Path, run: Run, command: str) -> Path:
 
     Raises RunError without a browser or kaleido.
     """
+    return _save_with_source(figure, stem, {"command": command, **_digests(run)})
+
+
+def save_sweep_picture(figure: go.Figure, stem: Path, runs: Iterable[Run], command: str) -> Path:
+    """The same for a picture of several runs."""
+    found = {"command": command, "runs": [_digests(run) for run in runs]}
+    return _save_with_source(figure, stem, found)
+
+
+def _save_with_source(figure: go.Figure, stem: Path, source: Mapping[str, Any]) -> Path:
     path = browser()
     if path is None or not has_kaleido():
         raise RunError(f"cannot draw {stem}.png; {HINT}")
     written = stem.with_name(f"{stem.name}.png")
     write_bytes(written, render(figure, "png", path))
-    source = {"command": command, "run": run.name, "config": run.config.digest()}
-    source["weights"] = tensor_digest(run[-1].weights)
     write_json(stem.with_name(f"{stem.name}.source.json"), source)
     return written
+
+
+def _digests(run: Run) -> dict[str, str]:
+    weights = tensor_digest(run[-1].weights)
+    return {"run": run.name, "config": run.config.digest(), "weights": weights}
 
 
 def browser() -> str | None:
