@@ -86,9 +86,9 @@ def fit_operator(
     """The operator from Z to Zp, column by column.
 
     Without a rank, `optimal_rank` up to `MAX_RANK`. `rrr` alone takes `ridge` and `coordinates`:
-    how many singular vectors it chooses among, by default twice the rank or what the data hold. Raises
-    ValueError for another method, and for a rank above what the data hold, unless `at_most` lowers
-    the rank to that.
+    how many singular vectors it chooses among, by default twice the rank or what the data hold.
+    Raises ValueError for another method, and for a rank above what the data hold, unless `at_most`
+    lowers the rank to that.
     """
     _check(Z, Zp, method, ridge, coordinates)
     Z, Zp = scaled(Z, Zp) if method == "rayleigh" else (Z, Zp)
