@@ -103,8 +103,8 @@ def test_quantiles_of_a_shrinking_population_are_linear_only_without_flips() -> 
 
 
 def test_mirror_and_gradient_descent_are_conjugate() -> None:
-    # Redman et al. 2023, section 3: online mirror descent in the parametrisation u^2 / 4 is gradient
-    # descent in u up to order lr^2 (Amid & Warmuth 2020), so that eigenvalues near the optimum agree.
+    # Redman et al. 2023: mirror descent in x is gradient descent in u with x = u^2 / 4, up to order
+    # lr^2 (Amid & Warmuth 2020), so that their eigenvalues at the optimum agree.
     lr, target, x, u, paths = 0.01, 2.0, 0.5, np.sqrt(2.0), [[], []]
     for _ in range(800):
         paths[0].append(x)
@@ -155,7 +155,7 @@ def test_exact_modes_leave_the_basis() -> None:
     exact, pcr = fit_operator(Z, Zp, 5, "exact"), fit_operator(Z, Zp, 5, "pcr")
     assert (exact.eigenvalues == pcr.eigenvalues).all()
     assert pcr.basis @ (pcr.basis.T @ pcr.modes) == pytest.approx(pcr.modes)
-    assert not (exact.basis @ (exact.basis.T @ exact.modes) == pytest.approx(exact.modes))
+    assert exact.basis @ (exact.basis.T @ exact.modes) != pytest.approx(exact.modes)
     # Tu et al. 2014, definition 1: eigenvectors of Z' V S^-1 U^T itself
     U, s, vh = np.linalg.svd(Z, full_matrices=False)
     image = Zp @ vh[:5].T / s[:5] @ (U[:, :5].T @ exact.modes)

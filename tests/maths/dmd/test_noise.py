@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from linear_systems import SLOW, signal, worst
 
-from mechgrok.maths.dmd import CENTRINGS, centred, fit_operator, snapshot_pairs, spectrum
+from mechgrok.maths.dmd import centred, fit_operator, snapshot_pairs, spectrum
 
 SEEDS = range(4)
 
@@ -23,24 +23,24 @@ def error(noise: float, method: str, center: str = "none", n_delays: int = 32) -
 
 
 @pytest.mark.parametrize(
-    ("noise", "method", "center", "n_delays", "expected"),
+    ("noise", "method", "center", "expected"),
     [
-        (1e-4, "pcr", "none", 32, 9e-7),
-        (1e-2, "pcr", "none", 32, 9.8e-5),
-        (1e-2, "rrr", "none", 32, 5.5e-5),
-        (1e-2, "rayleigh", "none", 32, 9.8e-5),
-        (1e-2, "rayleigh", "affine", 32, 9.8e-5),
-        (1e-2, "pcr", "temporal_mean", 32, 1.0e-3),
-        (1e-2, "pcr", "none", 1, 2.3e-3),
+        (1e-4, "pcr", "none", 9e-7),
+        (1e-2, "pcr", "none", 9.8e-5),
+        (1e-2, "rrr", "none", 5.5e-5),
+        (1e-2, "rayleigh", "none", 9.8e-5),
+        (1e-2, "rayleigh", "affine", 9.8e-5),
+        (1e-2, "pcr", "temporal_mean", 1.0e-3),
     ],
 )
 def test_errors_are_those_of_the_table(
-    noise: float, method: str, center: str, n_delays: int, expected: float
+    noise: float, method: str, center: str, expected: float
 ) -> None:
-    assert center in CENTRINGS
-    found = error(noise, method, center, n_delays)
-    print(f"{noise} {method} {center} {n_delays}: {found:.1e}, expected {expected:.1e}")
-    assert expected / 3 < found < expected * 3
+    assert expected / 3 < error(noise, method, center) < expected * 3
+
+
+def test_delays_average_noise_out() -> None:
+    assert error(1e-2, "pcr", n_delays=1) > 20 * error(1e-2, "pcr")
 
 
 @pytest.mark.parametrize("method", ["pcr", "exact", "rrr", "rayleigh"])
@@ -51,7 +51,7 @@ def test_an_overchosen_rank_is_flagged_and_nothing_else(method: str) -> None:
     assert worst(found.eigenvalues, SLOW) < 1e-3
     assert found.residuals.max() < 0.01
     assert len(found.rejected) == 5
-    assert found.operator.residuals[~found.trusted].min() > 0.2
+    assert found.operator.residuals[~found.trusted].min() > 0.15
     every = spectrum(values, rank=12, center="none", method=method, residual_limit=None)
     assert len(every.eigenvalues) == 12
 

@@ -6,7 +6,7 @@ from kooplearn.linear_model import Ridge
 from linear_systems import SLOW, signal, worst
 from pydmd import DMD, HankelDMD
 
-from mechgrok.maths.dmd import centred, fit_operator, published_spectrum, snapshot_pairs
+from mechgrok.maths.dmd import fit_operator, published_spectrum, snapshot_pairs
 
 NOISY = signal(SLOW, 600, 6, noise=0.01)
 
@@ -31,10 +31,11 @@ def test_exact_modes_are_pydmds() -> None:
     assert np.abs(overlap - 1).max() < 1e-10
 
 
-@pytest.mark.parametrize(("rank", "ridge"), [(3, 1e-8), (7, 1e-6), (5, 1e-3)])
+@pytest.mark.parametrize(("rank", "ridge"), [(3, 1e-8), (6, 1e-6), (5, 1e-3)])
 def test_rrr_is_kooplearns_reduced_rank_ridge(rank: int, ridge: float) -> None:
-    runs = centred([NOISY], "none")
-    Z, Zp = snapshot_pairs(runs, 4)
+    # Up to rank 6: from the seventh on, theirs loses half of its digits by squaring a covariance
+    # (4e-7; with 60 digits the result is ours to 3e-15).
+    Z, Zp = snapshot_pairs([NOISY], 4)
     alpha = ridge * np.square(Z).sum() / Z.shape[1]  # the same share of the trace of C
     model = Ridge(n_components=rank, reduced_rank=True, alpha=alpha, eigen_solver="dense")
     # kooplearn takes a trajectory and pairs its rows: here the delayed states
