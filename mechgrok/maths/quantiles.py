@@ -57,7 +57,7 @@ def fingerprint_distance(
     one: Float[np.ndarray, "*time fingerprint"], other: Float[np.ndarray, "*time fingerprint"]
 ) -> Float[np.ndarray, "*time"]:
     """Root mean square difference of two fingerprints: Wasserstein-2 within the levels."""
-    return np.sqrt(np.square(one.astype(np.float64) - other).mean(axis=-1))
+    return np.asarray(np.sqrt(np.square(one.astype(np.float64) - other).mean(axis=-1)))
 
 
 def _check_levels(levels: Sequence[float]) -> None:

@@ -95,7 +95,7 @@ def test_many_splits_are_drawn() -> None:
         permutation_test(distances, range(10))
     found = permutation_test(distances, range(10), np.random.default_rng(0), most=500)
     assert (found.splits, found.exact) == (500, False)
-    assert found.p == pytest.approx(1 / 501)
+    assert 1 / 501 <= found.p < 4 / 501  # this split, and a mirror image or two
     assert found == permutation_test(distances, range(10), np.random.default_rng(0), most=500)
 
 
