@@ -94,10 +94,13 @@ class Spectrum:
 
     def windowed(self, window: int, stride: int, run: int = 0, noise: float = 0.0) -> Windows:
         """Residuals of windows of one run, with the settings of the whole."""
-        operator = self.operator
+        fit = self.operator
+        options = (
+            {"ridge": fit.ridge, "coordinates": fit.basis.shape[1]} if fit.method == "rrr" else {}
+        )
         return windowed(
-            self.runs[run], window, stride, self.n_delays, operator.rank, self.center,
-            operator.method, noise,
+            self.runs[run], window, stride, self.n_delays, fit.rank, self.center, fit.method,
+            noise, **options,
         )  # fmt: skip
 
     def bootstrap(

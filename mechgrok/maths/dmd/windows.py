@@ -5,6 +5,7 @@ operator fitted in the window itself.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -47,12 +48,14 @@ def windowed(
     center: str = "affine",
     method: str = "rayleigh",
     noise: float = 0.0,
+    **options: Any,
 ) -> Windows:
     """Residual, rank and leading eigenvalue of windows of `window` snapshots, each centred alone.
 
     `noise` is the root mean square of the recording noise per entry, below which a residual is not
-    blown up by a signal that has died out; rounding counts at least. Raises ValueError for a window
-    that is constant, holds no two pairs or does not fit into the run.
+    blown up by a signal that has died out; rounding counts at least. Options are those of
+    `fit_operator`. Raises ValueError for a window that is constant, holds no two pairs or does not
+    fit into the run.
     """
     if not 1 <= window <= len(values) or stride < 1:
         raise ValueError(f"got windows of {window} every {stride} of {len(values)} snapshots")
@@ -65,7 +68,7 @@ def windowed(
         part = values[start : start + window]
         if not np.ptp(part, axis=0).any():
             raise ValueError(f"snapshots {start}..{start + window - 1} are constant; cut them off")
-        rows.append(_row(part, n_delays, rank, center, method))
+        rows.append(_row(part, n_delays, rank, center, method, options))
     absolute, norms, ranks, effective, leading = map(np.array, zip(*rows, strict=True))
     return Windows(
         first, first + window - 1, absolute / np.maximum(norms, floor), absolute, norms,
@@ -85,10 +88,10 @@ def one_step(operator: Operator, Z: np.ndarray, Zp: np.ndarray) -> tuple[float, 
 
 
 def _row(
-    part: np.ndarray, n_delays: int, rank: int, center: str, method: str
+    part: np.ndarray, n_delays: int, rank: int, center: str, method: str, options: dict[str, Any]
 ) -> tuple[float, float, int, int, float]:
     Z, Zp = snapshot_pairs(centred([part], center), n_delays)
-    operator = fit_operator(Z, Zp, rank, method, at_most=True)
+    operator = fit_operator(Z, Zp, rank, method, at_most=True, **options)
     absolute, norm = one_step(operator, Z, Zp)
     leading = float(np.abs(operator.eigenvalues[0]))
     return absolute, norm, operator.rank, effective_rank(operator.singular_values), leading
