@@ -27,15 +27,15 @@ def test_three_lines() -> None:
     assert found.residuals.max() < 0.01
     assert found.modes.shape == (7, 32, 19)
     assert found.amplitudes.shape == (7, 1)
-    assert len(found.singular_values) == 569
+    assert len(found.singular_values) == 600 - 32
     assert found.one_step_residual < 1e-3
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.center = "none"  # ty: ignore
+        found.center = "none"
 
 
 def test_modes_and_amplitudes_rebuild_each_run() -> None:
     runs = [signal(SLOW, 300, 8), 2 * signal(SLOW, 200, 8)]
-    found = spectrum(runs, 4, 7, "affine")
+    found = spectrum(runs, 4, 8, "affine")  # the offset and the constant differ between runs
     for i, run in enumerate(runs):
         turned = found.eigenvalues[:, None] ** np.arange(100) * found.amplitudes[:, i : i + 1]
         rebuilt = np.einsum("nf,nt->tf", found.modes[:, 0], turned)
