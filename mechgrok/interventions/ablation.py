@@ -3,19 +3,32 @@ and of Fourier frequencies of W_E."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mechgrok.interventions.frequencies import frequency_part
-from mechgrok.interventions.nodes import Node, Nodes, resolve
+from mechgrok.interventions.node import Node, Nodes, resolve
 from mechgrok.maths.fourier import check_frequencies, scale_frequencies
 
 Model = TypeVar("Model", bound=Any)
-Source = Tensor | Mapping[str, Tensor]
-"""Tokens to run the model on, or activations by hook name."""
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """Activations by hook name: a dict, or an ActivationCache."""
+
+    def keys(self) -> Any:
+        """Hook names."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Tensor: ...
+
+
+Source = Tensor | Cache
+"""Tokens to run the model on, or a cache."""
 Replace = Callable[[Node, Tensor], Tensor]
 """(node, its slice of the activation at hand) -> what it becomes."""
 
@@ -80,14 +93,17 @@ def record(model: Any, source: Source, nodes: Sequence[Node]) -> dict[str, Tenso
     Raises ValueError for a hook point the cache lacks.
     """
     names = list(dict.fromkeys(node.hook for node in nodes))
+    cache: Any = source
     if isinstance(source, Tensor):
         with torch.no_grad():
             cache = model.run_with_cache(source, names_filter=names)[1] if names else {}
-        return {name: cache[name] for name in names}
-    missing = [name for name in names if name not in source.keys()]  # noqa: SIM118 (ActivationCache)
+    missing = sorted(set(names) - set(cache.keys()))
     if missing:
-        raise ValueError(f"the cache has no {missing}; record them, or pass tokens instead")
-    return {name: source[name] for name in names}
+        raise ValueError(
+            f"the cache has no {missing}: it was kept without them, or a flag of the model is off; "
+            f"pass tokens instead"
+        )
+    return {name: cache[name] for name in names}
 
 
 def _replacement(

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from torch import Tensor
 
-from mechgrok.interventions.nodes import Nodes, resolve
+from mechgrok.interventions.node import Nodes, resolve
 from mechgrok.maths.fourier import project_sums
 from mechgrok.maths.pair_terms import own_terms
 

@@ -6,21 +6,19 @@ activation at a time into the corrupted run and gives the metric of each, as
 the logits it reads are computed. For any other set of nodes: `act_patch`.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechgrok.interventions.ablation import blend, matching, record
-from mechgrok.interventions.nodes import Node, Nodes, nodes, resolve
-from mechgrok.interventions.prefixes import Patch
+from mechgrok.interventions.ablation import Cache
+from mechgrok.interventions.node import Nodes, nodes, resolve
+from mechgrok.interventions.patches import patches_from
 from mechgrok.interventions.variants import AnyMetric, measure
-
-Cache = Mapping[str, Tensor]
 
 
 def act_patch(
-    model: object,
+    model: Any,
     corrupted_tokens: Int[Tensor, "batch pos"],
     clean_cache: Cache,
     patching_metric: AnyMetric,
@@ -38,25 +36,8 @@ def act_patch(
     return measure(model, corrupted_tokens, [[patch] for patch in patches], patching_metric)
 
 
-def patches_from(
-    model: object, chosen: tuple[Node, ...], source: Cache, tokens: Int[Tensor, "batch pos"]
-) -> list[Patch]:
-    """Patches that take nodes from a cache into the run of `tokens`; a node with a frequency is
-    blended with that run's own activation, which is recorded once for all of them."""
-    kept = record(model, source, chosen)
-    own = record(model, tokens, [node for node in chosen if node.freq is not None])
-    found = []
-    for node in chosen:
-        new = node.read(kept[node.hook])
-        if node.freq is not None:
-            old = node.read(own[node.hook])
-            new = blend(node, old, matching(new, old, node))
-        found.append(Patch(node, new))
-    return found
-
-
 def get_act_patch_resid_pre(
-    model: object,
+    model: Any,
     corrupted_tokens: Int[Tensor, "batch pos"],
     clean_cache: Cache,
     patching_metric: AnyMetric,
@@ -66,7 +47,7 @@ def get_act_patch_resid_pre(
 
 
 def get_act_patch_resid_mid(
-    model: object,
+    model: Any,
     corrupted_tokens: Int[Tensor, "batch pos"],
     clean_cache: Cache,
     patching_metric: AnyMetric,
@@ -76,7 +57,7 @@ def get_act_patch_resid_mid(
 
 
 def get_act_patch_attn_out(
-    model: object,
+    model: Any,
     corrupted_tokens: Int[Tensor, "batch pos"],
     clean_cache: Cache,
     patching_metric: AnyMetric,
@@ -86,7 +67,7 @@ def get_act_patch_attn_out(
 
 
 def get_act_patch_mlp_out(
-    model: object,
+    model: Any,
     corrupted_tokens: Int[Tensor, "batch pos"],
     clean_cache: Cache,
     patching_metric: AnyMetric,
@@ -96,7 +77,7 @@ def get_act_patch_mlp_out(
 
 
 def get_act_patch_attn_head_out_by_pos(
-    model: object,
+    model: Any,
     corrupted_tokens: Int[Tensor, "batch pos"],
     clean_cache: Cache,
     patching_metric: AnyMetric,
@@ -110,7 +91,7 @@ def get_act_patch_attn_head_out_by_pos(
 
 
 def _by_pos(
-    model: object,
+    model: Any,
     tokens: Int[Tensor, "batch pos"],
     cache: Cache,
     metric: AnyMetric,

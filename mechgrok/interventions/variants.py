@@ -14,14 +14,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechgrok.interventions import prefixes
+from mechgrok.interventions.ablation import matching
+from mechgrok.interventions.coverage import applies, has_hooks
 from mechgrok.interventions.metrics import Metric
-from mechgrok.interventions.nodes import Node
-from mechgrok.interventions.prefixes import Patch
+from mechgrok.interventions.patches import Patch, Variant
 
 STACK: Final = 8192
 """Rows of one forward pass of the whole model; bounds memory, changes no number."""
 
-Variant = Sequence[Patch]
 AnyMetric = Callable[[Tensor], Any]
 """A metric of logits [batch, pos, d_vocab]; a `Metric` says which position it reads."""
 
@@ -61,14 +61,12 @@ def logits(
     for variant in variants:
         for patch in variant:
             patch.check(tokens)
-    if prefixes.applies(model, variants):
+    if applies(model, variants):
         yield from prefixes.logits(model, tokens, variants, positions)
         return
-    # a hook that is already there may look at the whole batch (a mean): run it as it is
-    rows = len(tokens) if prefixes.has_hooks(model) else STACK
+    # a hook that is already there may look at the whole batch (a mean): run that as it is
+    rows = len(tokens) if has_hooks(model) else STACK
     each = max(1, rows // len(tokens))
-    if prefixes.has_hooks(model):
-        each = 1
     for start in range(0, len(variants), each):
         yield from _stacked(model, tokens, variants[start : start + each], positions, rows)
 
@@ -106,10 +104,8 @@ def _write(work: Sequence[tuple[_Part, Patch]]) -> Callable[..., Tensor]:
         changed = activation.clone()
         for part, patch in work:
             own = changed[part.at]
-            patch.node.read(own)  # says which node does not exist
-            own[patch.node.index] = patch.values[part.rows].to(own.dtype)
+            values = patch.values[part.rows].to(own.dtype)
+            own[patch.node.index] = matching(values, patch.node.read(own), patch.node)
         return changed
 
     return hooked
-
-

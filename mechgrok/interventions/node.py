@@ -25,8 +25,10 @@ ALIASES: Final[Mapping[str, str]] = {
 """Short words; `head` also means one node per head."""
 
 PER_HEAD: Final = frozenset(
-    ["q", "k", "v", "z", "result", "pattern", "attn_scores"]
-    + ["rot_q", "rot_k", "q_input", "k_input", "v_input", "attn_in"]
+    [
+        *("q", "k", "v", "z", "result", "pattern", "attn_scores", "rot_q", "rot_k"),
+        *("q_input", "k_input", "v_input", "attn_in"),
+    ]
 )
 """Hook points with a head axis, by the last word of their component."""
 BY_QUERY: Final = frozenset(["pattern", "attn_scores"])
@@ -98,7 +100,9 @@ class Node:
             return activation[self.index]
         except IndexError as error:
             shape = list(activation.shape)
-            raise ValueError(f"{self.name} does not exist: {self.hook} has shape {shape}") from error
+            raise ValueError(
+                f"{self.name} does not exist: {self.hook} has shape {shape}"
+            ) from error
 
 
 @dataclass(frozen=True)
