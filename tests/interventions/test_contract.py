@@ -32,7 +32,7 @@ MODELS = discovery.names("models")
 
 def config_of(name: str) -> Any:
     """The config whose default `name` is this model's, made small and float64 where it can be."""
-    kinds = [c for c in vars(configs).values() if isinstance(c, type) and hasattr(c, "name")]
+    kinds = {c for c in vars(configs).values() if isinstance(c, type) and hasattr(c, "name")}
     [kind] = [c for c in kinds if c().name == name]
     known = {field.name for field in fields(kind)}
     given = {**SMALL, "dtype": "float64"}
