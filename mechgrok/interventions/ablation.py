@@ -1,7 +1,7 @@
 """Ablations that last as long as a `with`: of nodes by zero, mean, other rows or another batch,
 and of Fourier frequencies of W_E."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechgrok.interventions.frequencies import frequency_part
+from mechgrok.interventions.frequencies import check_grid, frequency_part
 from mechgrok.interventions.node import Node, Nodes, resolve
 from mechgrok.maths.fourier import check_frequencies, scale_frequencies
 
@@ -52,7 +52,8 @@ def ablate(
     `zero`; `mean` over the rows at hand, or over those of `source`; `resample`: the activation of
     another row at hand, permuted by `generator` anew in every forward pass; `counterfactual`: the
     activation in `source`, tokens (run once, on entering) or a cache, row by row. A node with a
-    frequency changes in that frequency alone. An empty list of nodes changes nothing.
+    frequency changes in that part alone, and all rows, those of the source too, must be the p*p
+    pairs in the order a*p + b (`patch` takes other rows). An empty list of nodes changes nothing.
 
     Raises ValueError for an unknown kind, a source or generator that is missing or unused, and in
     the forward pass for other rows than the source has.
@@ -73,7 +74,7 @@ def writer(nodes: Sequence[Node], replace: Replace) -> Callable[..., Tensor]:
         changed = activation.clone()
         for node in nodes:
             old = node.read(changed)
-            changed[node.index] = blend(node, old, replace(node, old))
+            changed[node.index] = replace(node, old)
         return changed
 
     return hooked
@@ -122,20 +123,25 @@ def _replacement(
         raise ValueError("counterfactual needs a source: tokens of as many rows, or a cache")
     if source is not None and kind in ("zero", "resample"):
         raise ValueError(f"kind={kind!r} reads no source; mean and counterfactual do")
+    if isinstance(source, Tensor) and any(node.freq is not None for node in nodes):
+        check_grid(source)
     kept = None if source is None else record(model, source, nodes)
-    if kind == "zero":
-        return lambda node, old: torch.zeros_like(old)
-    if kind == "resample":
-        return lambda node, old: old[torch.randperm(len(old), generator=generator).to(old.device)]
-    if kind == "counterfactual" and kept is not None:
-        return lambda node, old: matching(node.read(kept[node.hook]), old, node)
-    means = {} if kept is None else {n: node_mean(n, kept) for n in nodes}
-    return lambda node, old: means.get(node, old.mean(dim=0, keepdim=True)).expand_as(old)
 
+    def replace(node: Node, old: Tensor) -> Tensor:
+        if kind == "zero":
+            return blend(node, old, torch.zeros_like(old))
+        if kind == "resample":
+            order = torch.randperm(len(old), generator=generator).to(old.device)
+            if node.freq is None:
+                return old[order]
+            part = frequency_part(old, [node.freq])  # of each row's own pair, so taken before
+            return old - part + part[order]
+        new = old if kept is None else node.read(kept[node.hook])
+        if kind == "mean":
+            new = new.mean(dim=0, keepdim=True).expand_as(old)
+        return blend(node, old, matching(new, old, node))
 
-def node_mean(node: Node, activations: Mapping[str, Tensor]) -> Tensor:
-    """Mean over rows of a node's slice, [1, ...]."""
-    return node.read(activations[node.hook]).mean(dim=0, keepdim=True)
+    return replace
 
 
 def matching(new: Tensor, old: Tensor, node: Node) -> Tensor:

@@ -46,7 +46,7 @@ def by_value(x: Float[Tensor, "n d"], rows: Int[Tensor, " stack"]) -> Rows:
     """
     step = max(1, x.shape[1] // HASHED)
     number = x[:, ::step].contiguous()
-    bits = number.view(torch.int32 if x.dtype == torch.float32 else torch.int64).long()
+    bits = number.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]).long()
     odd = 2 * torch.arange(bits.shape[1], device=x.device) + 1
     mixed = (bits ^ (bits >> 15)) * (odd * 0x9E3779B97F4A7C1)  # wraps around, as a hash may
     first, index = combinations([mixed.sum(dim=1).unique(return_inverse=True)[1]])

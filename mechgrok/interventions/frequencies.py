@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from mechgrok.interventions.node import Nodes, resolve
@@ -42,6 +44,39 @@ def frequency_part(activation: Tensor, freqs: Sequence[int], terms: str = "own")
             f"run the model on task.tokens"
         )
     return TERMS[terms](activation.flatten(1), p, freqs).view(activation.shape)
+
+
+def check_grid(tokens: Int[Tensor, "rows pos"]) -> None:
+    """Raise ValueError unless the rows are all p*p pairs in the order a*p + b.
+
+    Two columns vary, a and b, and name the elements of Z_p in one order; that this is the order of
+    Z_p itself cannot be seen from tokens.
+    """
+    p = math.isqrt(len(tokens))
+    varying = [c for c in tokens.T if not bool((c == c[0]).all())]
+    if p * p == len(tokens) and len(varying) == 2:
+        a, b = varying[0].view(p, p), varying[1].view(p, p)
+        names = a[:, 0]
+        if len(names.unique()) == p and bool((a == names[:, None]).all() & (b == names).all()):
+            return
+    raise ValueError(
+        f"got {len(tokens)} rows that are not all p*p pairs in the order a*p + b, which "
+        f"a frequency needs; pass task.tokens (as the clean rows of a patch)"
+    )
+
+
+def rows_in(
+    grid: Int[Tensor, "pairs pos"], tokens: Int[Tensor, "rows pos"]
+) -> Int[Tensor, " rows"]:
+    """Where each row of tokens stands in the grid. Raises ValueError for one that does not."""
+    _, code = torch.cat([grid, tokens]).unique(dim=0, return_inverse=True)
+    place = torch.full((int(code.max()) + 1,), -1, device=code.device)
+    place[code[: len(grid)]] = torch.arange(len(grid), device=code.device)
+    found = place[code[len(grid) :]]
+    if bool((found < 0).any()):
+        row = tokens[int((found < 0).nonzero()[0])].tolist()
+        raise ValueError(f"the row {row} is none of the grid's; a frequency is defined on the grid")
+    return found
 
 
 @contextmanager

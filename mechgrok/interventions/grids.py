@@ -32,6 +32,8 @@ def act_patch(
     chosen = resolve(model, at, corrupted_tokens.shape[1])
     if not chosen:
         raise ValueError("got no nodes; nothing would be patched")
+    if any(node.freq is not None for node in chosen):
+        raise ValueError("a frequency needs the clean tokens, not only their cache: use mg.patch")
     patches = patches_from(model, chosen, clean_cache, corrupted_tokens)
     return measure(model, corrupted_tokens, [[patch] for patch in patches], patching_metric)
 

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechgrok.interventions.ablation import Source, blend, matching, record
+from mechgrok.interventions.frequencies import check_grid, frequency_part, rows_in
 from mechgrok.interventions.node import Node
 
 Variant = Sequence["Patch"]
@@ -44,23 +45,47 @@ def patches_from(
     chosen: Sequence[Node],
     source: Source,
     tokens: Int[Tensor, "batch pos"],
+    grid: Int[Tensor, "pairs pos"] | None = None,
 ) -> list[Patch]:
     """Patches that take nodes from other tokens, or a cache, into the run of `tokens`.
 
-    A node with a frequency is blended with that run's own activation. Raises ValueError for a cache
-    that lacks a hook point, and for rows that do not match.
+    A node with a frequency swaps that part alone. The part is defined on the `grid` of all pairs,
+    and each row has the one of its own pair; without a grid both runs must be in its order. Raises
+    ValueError for a cache that lacks a hook point, and for rows that do not match.
     """
     kept = record(model, source, chosen)
-    own = record(model, tokens, [node for node in chosen if node.freq is not None])
+    by_frequency = [node for node in chosen if node.freq is not None]
+    own = record(model, tokens, by_frequency)
+    parts = None if grid is None else _Parts(model, by_frequency, grid, source, tokens)
     found = []
     for node in chosen:
         new = node.read(kept[node.hook])
         if node.freq is not None:
             old = node.read(own[node.hook])
-            new = blend(node, old, matching(new, old, node))
+            new = parts.swapped(node, old) if parts else blend(node, old, matching(new, old, node))
         found.append(Patch(node, new))
         found[-1].check(tokens)
     return found
+
+
+class _Parts:
+    """Frequency parts of every pair, and which pair each row of two runs is."""
+
+    def __init__(
+        self, model: Any, chosen: Sequence[Node], grid: Tensor, source: Source, tokens: Tensor
+    ) -> None:
+        if not chosen:
+            return
+        if not isinstance(source, Tensor):
+            raise ValueError("a frequency needs the other run's tokens, not a cache: see mg.patch")
+        check_grid(grid)
+        self.tables = record(model, grid, chosen)
+        self.into, self.out_of = rows_in(grid, tokens), rows_in(grid, source)
+
+    def swapped(self, node: Node, old: Tensor) -> Tensor:
+        """The slice with the frequency of the source's pair instead of its own pair's."""
+        part = frequency_part(node.read(self.tables[node.hook]), [node.freq or 0])
+        return old - part[self.into] + part[self.out_of]
 
 
 def hooks(variant: Variant) -> list[tuple[str, Callable[..., Tensor]]]:

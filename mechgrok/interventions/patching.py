@@ -83,13 +83,14 @@ def patch(
     metric: AnyMetric,
     direction: str = "denoise",
 ) -> Patched:
-    """Each node alone, taken from one run into the other.
+    """Each node alone, taken from one run into the other; one with a frequency, that part alone.
 
         rows = mg.interventions.changed_operand(task.tokens, task.labels[:, 0], 0, generator)
         by = mg.interventions.metric("logit_diff", labels, against=labels[rows])
         mg.patch(model, mg.nodes("head,mlp", position=-1), tokens, tokens[rows], by).table()
 
-    Raises ValueError for an unknown direction, for tokens of different shapes, and for no node.
+    Frequencies need all p*p pairs, in the order a*p + b, as the clean rows. Raises ValueError for
+    an unknown direction, for tokens of different shapes, and for no node.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"got direction={direction!r}, expected one of {DIRECTIONS}")
@@ -97,7 +98,7 @@ def patch(
         raise ValueError(f"clean {list(clean.shape)} and corrupted {list(corrupted.shape)} differ")
     chosen = _some(model, nodes, clean)
     run, source = (corrupted, clean) if direction == "denoise" else (clean, corrupted)
-    found = patches_from(model, chosen, source, run)
+    found = patches_from(model, chosen, source, run, grid=clean)
     own, *values = measure(model, run, [[], *([p] for p in found)], metric)
     other = float(measure(model, source, [[]], metric)[0])
     both = (other, float(own)) if direction == "denoise" else (float(own), other)

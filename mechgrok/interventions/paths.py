@@ -64,7 +64,7 @@ def path_patch(
     with flags_on(model, [*sending, *receiving]):
         _check_order(model, clean, sending, receiving)
         still = patches_from(model, others, clean, clean)
-        sent = patches_from(model, sending, corrupted, clean)
+        sent = patches_from(model, sending, corrupted, clean, grid=clean)
         with model.hooks(fwd_hooks=patches.hooks([*still, *sent])):
             arrived = record(model, clean, receiving)
         paths = [[Patch(node, node.read(arrived[node.hook]))] for node in receiving]

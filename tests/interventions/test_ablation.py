@@ -102,6 +102,16 @@ def test_zeroing_a_frequency_node_removes_that_frequency() -> None:
     )
 
 
+def test_a_resampled_frequency_is_that_of_another_pair() -> None:
+    model = small(dtype="float64")
+    own = seen(model)
+    part = frequency_part(own, [2])
+    order = torch.randperm(len(TOKENS), generator=torch.Generator().manual_seed(5))
+    at = ours.nodes("mlp", layer=0, freq=2)
+    with ours.ablate(model, at, "resample", generator=torch.Generator().manual_seed(5)):
+        torch.testing.assert_close(seen(model), own - part + part[order], rtol=0, atol=1e-12)
+
+
 def test_sum_directions_see_only_the_sum() -> None:
     a, b = TOKENS[:, 0], TOKENS[:, 1]
     w = 2 * torch.pi / P

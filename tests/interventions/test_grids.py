@@ -104,9 +104,8 @@ def test_neurons_and_one_head_at_one_position() -> None:
     at = [
         *nodes("neuron", neurons=[3, 5], position=-1).of(model, 3),
         *nodes("head", head=1, layer=1, position=2).of(model, 3),
-        *nodes("mlp", freq=[1, 3], position=2, layer=1).of(model, 3),
     ]
-    assert len(at) == 2 + 1 + 2
+    assert len(at) == 2 + 1
     found = patches_from(model, at, TOKENS, TOKENS[OTHER])
     runs = list(variants.logits(model, TOKENS[OTHER], [[p] for p in found], (2,)))
     for patch, run in zip(found, runs, strict=True):

@@ -11,6 +11,7 @@ from mechgrok.interventions.ablation import record
 from mechgrok.interventions.coverage import has_hooks
 from mechgrok.interventions.node import Node
 from mechgrok.interventions.patches import Patch, hooks
+from mechgrok.maths.fourier import project_frequencies
 
 CORRUPTED = TOKENS[OTHER]
 
@@ -48,17 +49,45 @@ def test_the_whole_stream_restores_and_breaks_everything() -> None:
         assert none.effect == pytest.approx((0.0,), abs=1e-12)
 
 
-def test_frequencies_add_up_to_the_part_they_span() -> None:
-    """All frequencies of W_E at once are the operand, except for its mean over tokens."""
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+def test_a_frequency_is_swapped_between_the_pairs_of_both_runs(direction: str) -> None:
+    """Worked out on W_E: the embedding of one token with a frequency of another's."""
     model = small(dtype="float64")
     rows = ours.changed_operand(TOKENS, LABELS, 0, torch.Generator().manual_seed(0))
     by = ours.metric("logit_diff", LABELS, against=LABELS[rows])
     at = ours.nodes("embed", position=0, freq=(1, 2, 3))
-    found = ours.patch(model, at, TOKENS, TOKENS[rows], by)
-    assert [n.freq for n in found.nodes] == [1, 2, 3]
-    whole = ours.patch(model, ours.nodes("embed", position=0), TOKENS, TOKENS[rows], by)
+    found = ours.patch(model, at, TOKENS, TOKENS[rows], by, direction)
+    run, source = (TOKENS[rows], TOKENS) if direction == "denoise" else (TOKENS, TOKENS[rows])
+    for k, value in zip((1, 2, 3), found.value, strict=True):
+        part = project_frequencies(model.W_E[:P], [k])
+
+        def swap(x: torch.Tensor, hook: Any, part: torch.Tensor = part) -> torch.Tensor:
+            changed = x.clone()
+            changed[:, 0] += part[source[:, 0]] - part[run[:, 0]]
+            return changed
+
+        expected = by(model.run_with_hooks(run, fwd_hooks=[("hook_embed", swap)]))
+        assert float(value) == pytest.approx(float(expected), abs=1e-10)
+    assert len(set(found.value.tolist())) == 3
+    whole = ours.patch(model, ours.nodes("embed", position=0), TOKENS, TOKENS[rows], by, direction)
     assert whole.effect == pytest.approx((1.0,))
-    assert len(set(found.effect)) == 3
+
+
+def test_frequencies_need_the_grid_and_its_tokens() -> None:
+    model, at = small(), ours.nodes("mlp", freq=1)
+    _, cache = model.run_with_cache(TOKENS)
+    with pytest.raises(ValueError, match="not only their cache"):
+        ours.act_patch(model, CORRUPTED, cache, METRIC, at)
+    with pytest.raises(ValueError, match="in the order"):
+        ours.patch(model, at, CORRUPTED, TOKENS, METRIC)
+    with (
+        pytest.raises(ValueError, match="in the order"),
+        ours.ablate(model, at, "counterfactual", source=CORRUPTED),
+    ):
+        raise AssertionError
+    elsewhere = CORRUPTED.flip(1)
+    with pytest.raises(ValueError, match="none of the grid's"):
+        ours.patch(model, at, TOKENS, elsewhere, METRIC)
 
 
 def test_an_effect_between_equal_runs_does_not_exist() -> None:
