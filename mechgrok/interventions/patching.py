@@ -7,6 +7,7 @@ nodes do not add up.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,7 +80,7 @@ def patch(
     model: Any,
     nodes: Nodes,
     clean: Int[Tensor, "batch pos"],
-    corrupted: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "_ _"],
     metric: AnyMetric,
     direction: str = "denoise",
 ) -> Patched:
@@ -127,7 +128,8 @@ def causal_trace(
     noisy = _noised(model, tokens, embedding, positions, scale, generator)
     chosen = _some(model, nodes, tokens)
     kept = record(model, tokens, chosen)
-    with model.hooks(fwd_hooks=patches.hooks(noisy)):
+    reads_own = any(node.freq is not None for node in chosen)  # and then runs the model once
+    with model.hooks(fwd_hooks=patches.hooks(noisy)) if reads_own else nullcontext():
         found = patches_from(model, chosen, kept, tokens)
     variants = [noisy, *([*noisy, p] for p in found)]
     clean, own, *values = measure(model, tokens, [[], *variants], metric)

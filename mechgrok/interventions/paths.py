@@ -37,7 +37,7 @@ def path_patch(
     senders: Nodes,
     receivers: Nodes,
     clean: Int[Tensor, "batch pos"],
-    corrupted: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "_ _"],
     metric: AnyMetric,
     *,
     frozen: Nodes = "z,mlp_out",
