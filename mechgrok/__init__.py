@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mechgrok.runs.run import Run as load_run
     from mechgrok.runs.runs import Runs
     from mechgrok.training.evaluation import evaluate_model as evaluate
+    from mechgrok.training.sweep import sweep
     from mechgrok.training.trainer import train
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ _HOME = {
     "path_patch": "interventions:path_patch",
     "plot": "plotting:plot",
     "preset": "presets:preset",
+    "sweep": "training.sweep:sweep",
     "tasks": "tasks",
     "train": "training.trainer:train",
     "write_report": "report:write_report",
@@ -78,6 +80,7 @@ __all__ = [
     "path_patch",
     "plot",
     "preset",
+    "sweep",
     "tasks",
     "train",
     "write_report",

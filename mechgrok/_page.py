@@ -11,9 +11,6 @@ from plotly.offline import get_plotlyjs
 from mechgrok.figures import CONFIG
 from mechgrok.runs.result import NotApplicable, Result, Value
 
-SHOWN: Final = 8
-"""Values of a measure in view; the others are folded away."""
-
 STYLE: Final = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -34,6 +31,7 @@ td.value { font-variant-numeric: tabular-nums; }
 .measures td table td { border: 0; padding: 1px 12px 1px 0; }
 .measures td table td:first-child { color: #5b6066; width: 230px; overflow-wrap: anywhere; }
 .measures .definition { color: #5b6066; font-size: .82rem; max-width: 420px; }
+.measures .headline { min-width: 170px; }
 .absent { color: #7a4b00; }
 summary { cursor: pointer; color: #0b5cad; }
 pre { overflow-x: auto; font-size: .82rem; line-height: 1.4; }
@@ -95,9 +93,11 @@ def figure(drawn: go.Figure, name: str) -> str:
     meta = layout.meta
     if isinstance(meta, Mapping) and "does_not_apply" in meta:
         title = layout.title.text
-        return card(paragraph(f"{title}: does not apply: {meta['does_not_apply']}", "absent"))
+        text = escape(f"{title}: does not apply: {meta['does_not_apply']}")
+        return card(f'<p class="absent" id="{escape(name)}">{text}</p>')
     spec = json.loads(drawn.to_json() or "{}")
-    arguments = ",".join(_script(part) for part in (name, spec["data"], spec["layout"], CONFIG))
+    drawing = {key: spec[key] for key in ("data", "layout", "frames") if key in spec}
+    arguments = ",".join(_script(part) for part in (name, {**drawing, "config": CONFIG}))
     place = f'<div id="{escape(name)}" class="plot" style="height:{layout.height}px"></div>'
     return card(place, f"<script>Plotly.newPlot({arguments})</script>")
 
@@ -113,24 +113,38 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-def measures(results: Sequence[Result]) -> str:
-    """Values and definition of every result."""
-    head = "<tr><th>measure</th><th>values</th><th>definition</th></tr>"
-    return f'<table class="measures">{head}{"".join(_measure(r) for r in results)}</table>'
+def measures(
+    results: Sequence[Result],
+    sentences: Mapping[str, str],
+    figures: Mapping[str, Sequence[str]],
+) -> str:
+    """Headline and sentence of every result; its values and definition in a part that opens."""
+    head = "<tr><th>measure</th><th>headline</th><th>what it is</th></tr>"
+    rows = (_measure(r, sentences[r.measure], figures[r.measure]) for r in results)
+    return f'<table class="measures">{head}{"".join(rows)}</table>'
 
 
-def _measure(result: Result) -> str:
-    rows = [f"<tr><td>{escape(k)}</td><td>{text(v)}</td></tr>" for k, v in result.values.items()]
-    values = f"<table>{''.join(rows[:SHOWN])}</table>"
-    if rows[SHOWN:]:
-        rest = f"<table>{''.join(rows[SHOWN:])}</table>"
-        values += f"<details><summary>{len(rows) - SHOWN} more</summary>{rest}</details>"
+def _measure(result: Result, sentence: str, figures: Sequence[str]) -> str:
+    name = escape(result.measure)
     at = "" if result.step is None else f"<br><small>step {result.step:,}</small>"
-    defined = "<br>".join(f"<b>{escape(k)}</b> {escape(v)}" for k, v in result.definition.items())
+    first = next(iter(result.values))
+    links = ", ".join(f'<a href="#{escape(f)}">{escape(f)}</a>' for f in figures)
+    shown = f"<br><small>figures: {links}</small>" if links else ""
     return (
-        f"<tr><th>{escape(result.measure)}{at}</th><td class='value'>{values}</td>"
-        f'<td class="definition">{defined}</td></tr>'
+        f'<tr><th id="measure-{name}"><a href="#measure-{name}">{name}</a>{at}</th>'
+        f'<td class="value headline">{escape(first)}<br><b>{text(result.headline)}</b></td>'
+        f"<td>{escape(sentence)}{shown}{_details(result)}</td></tr>"
     )
+
+
+def _details(result: Result) -> str:
+    """All values and the whole definition, folded away."""
+    rows = (f"<tr><td>{escape(k)}</td><td>{text(v)}</td></tr>" for k, v in result.values.items())
+    defined = "<br>".join(f"<b>{escape(k)}</b> {escape(v)}" for k, v in result.definition.items())
+    n = len(result.values)
+    summary = f"<summary>{n} value{'s' if n > 1 else ''} and definition</summary>"
+    table = f'<table class="value">{"".join(rows)}</table>'
+    return f'<details>{summary}<p class="definition">{defined}</p>{table}</details>'
 
 
 def text(value: Value) -> str:

@@ -89,9 +89,12 @@ def _what(run: Run) -> str:
     task = vars(config.task)
     layers = vars(config.model).get("n_layers")
     deep = f", {layers} layer{'s' if layers != 1 else ''}" if layers else ""
-    learnt = config.task.name
-    if {"operation", "n", "frac_train"} <= task.keys():
-        learnt = f"{task['operation'].replace('_', ' ')} mod {task['n']}"
+    learnt = str(task.get("operation", config.task.name)).replace("_", " ")
+    if "group" in task:
+        learnt = f"products in {task['group']}"
+    if "n" in task:
+        learnt += f" mod {task['n']}"
+    if "frac_train" in task:
         learnt += f", {100 * task['frac_train']:g} % of the pairs trained on"
     return f"Preset {config.preset}, seed {run.seed}: {learnt}{deep}."
 

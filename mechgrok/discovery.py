@@ -1,4 +1,4 @@
-"""The one dynamic import: a task, model, measure or figure by file name or dotted path.
+"""The one dynamic import: a task, model, measure, figure or command by file name or dotted path.
 
 `load("measures", "gini")` imports `mechgrok/measures/gini.py`; `load("measures", "lab.my_measure")`
 imports another package's module. A module without the member its kind names is an error.
@@ -18,6 +18,7 @@ MEMBERS = {
     "runs": "Checkpoint",
     "measures": "measure",
     "plots": "plot",
+    "cli": "command",
 }
 """The named member a file of each kind must have."""
 
@@ -60,7 +61,13 @@ def names(kind: str) -> list[str]:
 
 
 _HELPERS = {
-    "models": {"hooked", "prefix_plan", "shared_prefix", "published"},
-    "runs": {"analysis", "layout", "result", "run", "runs", "series", "storage"},
+    "models": {
+        *("hooked", "published", "shared_prefix"),
+        *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix"),
+    },
+    "runs": {
+        *("analysis", "layout", "result", "run", "runs", "series"),
+        *("series_set", "storage", "table", "times"),
+    },
 }
 """Files of a kind's folder that are not named things themselves."""

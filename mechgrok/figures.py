@@ -5,6 +5,7 @@ The html files of a directory share one plotly.min.js beside them, so they open 
 
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,15 +65,28 @@ def save_picture(figure: go.Figure, stem: Path, run: Run, command: str) -> Path:
 
     Raises RunError without a browser or kaleido.
     """
+    return _save_with_source(figure, stem, {"command": command, **_digests(run)})
+
+
+def save_sweep_picture(figure: go.Figure, stem: Path, runs: Iterable[Run], command: str) -> Path:
+    """The same for a picture of several runs."""
+    found = {"command": command, "runs": [_digests(run) for run in runs]}
+    return _save_with_source(figure, stem, found)
+
+
+def _save_with_source(figure: go.Figure, stem: Path, source: Mapping[str, Any]) -> Path:
     path = browser()
     if path is None or not has_kaleido():
         raise RunError(f"cannot draw {stem}.png; {HINT}")
     written = stem.with_name(f"{stem.name}.png")
     write_bytes(written, render(figure, "png", path))
-    source = {"command": command, "run": run.name, "config": run.config.digest()}
-    source["weights"] = tensor_digest(run[-1].weights)
     write_json(stem.with_name(f"{stem.name}.source.json"), source)
     return written
+
+
+def _digests(run: Run) -> dict[str, str]:
+    weights = tensor_digest(run[-1].weights)
+    return {"run": run.name, "config": run.config.digest(), "weights": weights}
 
 
 def browser() -> str | None:
@@ -102,9 +116,11 @@ def render(figure: go.Figure, kind: str, path: str) -> bytes:
 
 
 def _still(figure: go.Figure) -> go.Figure:
-    """Without buttons, which a picture cannot press."""
+    """Without buttons and sliders, which a picture cannot move, and the frames behind them."""
     copy = go.Figure(figure)
     copy.layout.updatemenus = ()
+    copy.layout.sliders = ()
+    copy.frames = ()
     return copy
 
 
@@ -114,7 +130,7 @@ def _write_html(figure: go.Figure, stem: Path) -> Path:
     if not library.exists() or library.stat().st_size != len(script):  # absent, or another version
         write_bytes(library, script)
     path = stem.with_name(f"{stem.name}.html")
-    write_text(path, figure.to_html(include_plotlyjs="directory", config=CONFIG))
+    write_text(path, figure.to_html(include_plotlyjs="directory", config=CONFIG, auto_play=False))
     return path
 
 

@@ -10,6 +10,9 @@ from mechgrok.config import (
     AdamW,
     BinaryTask,
     ConfigError,
+    CrossEntropy,
+    EquationTask,
+    PostLNModel,
     RunConfig,
     Schedule,
     Seeds,
@@ -48,6 +51,21 @@ _TWO_LAYER = replace(
     model=TransformerModel(n_layers=2),
     optim=AdamW(batch_size=4096),
     stop=Stop(max_steps=40_000, after_generalised=2_000),
+)
+
+# openai/grok as released: post-LN model, float32 loss over answer and eos, AdamW (.9, .98) with 10
+# steps of warm-up, batches of 512 or half the training set. Its shuffle is seed 0 in every run.
+_OPENAI_GROK = RunConfig(
+    task=EquationTask(),
+    model=PostLNModel(),
+    loss=CrossEntropy(dtype="float32"),
+    optim=AdamW(batch_size=512, batch_share=0.5),
+    schedule=Schedule(
+        evaluate_every=50,
+        checkpoints=("at 0", "log 4 until 1000", "every 1000"),
+    ),
+    seeds=Seeds(probe=42, fixed=("data", "probe")),
+    threads=1,
 )
 
 _PRESETS = (
@@ -93,6 +111,41 @@ _PRESETS = (
         schedule=Schedule(evaluate_every=100, checkpoints=("at 0", "every 500")),
         stop=Stop(max_steps=10_000, after_generalised=None),
         threads=1,
+    ),
+    # Power et al. 2022 (arXiv 2201.02177), figure 1: division mod 97, half of the equations, no
+    # weight decay, a million steps. Their other experiments have weight decay 1 and 1e5 steps.
+    replace(
+        _OPENAI_GROK,
+        preset="power2022_division",
+        task=EquationTask(operation="divide", frac_train=0.5),
+        optim=replace(_OPENAI_GROK.optim, weight_decay=0.0),
+        schedule=Schedule(
+            evaluate_every=100, checkpoints=("at 0", "log 4 until 1000000", "every 50000")
+        ),
+        stop=Stop(max_steps=1_000_000, after_generalised=5_000),
+    ),
+    # The same paper: products of S_5, weight decay 1 and a budget of 1e5 steps.
+    replace(
+        _OPENAI_GROK,
+        preset="power2022_s5",
+        task=EquationTask(operation="s5", frac_train=0.5),
+        stop=Stop(max_steps=100_000, after_generalised=5_000),
+    ),
+    # Wang et al. 2026 (arXiv 2605.08237): addition, 40 %, seeds 42-51; stops 1,000 steps after .99.
+    replace(
+        _OPENAI_GROK,
+        preset="spectral_add40",
+        task=EquationTask(operation="add", frac_train=0.4),
+        schedule=Schedule(
+            evaluate_every=50,
+            checkpoints=(
+                "at 0",
+                "log 4 until 1000",
+                "every 250",
+                "every 50 while test_acc in 0.4..0.99",
+            ),
+        ),
+        stop=Stop(max_steps=6_000, after_generalised=1_000),
     ),
 )
 

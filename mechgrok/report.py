@@ -30,17 +30,23 @@ EVERY: Final = (
     "excluded_loss",
 )
 """Measures of every checkpoint."""
-LAST: Final = ("neuron_clusters", "logit_cosines", "mean_attention", "frequency_ablation")
-"""Measures of the last checkpoint."""
-OF_RUN: Final = ("times", "phases")
-"""Measures of the run."""
 FIGURES: Final = (
     "grokking_curve",
     "progress_measures",
+    "checkpoint_slider",
     "spectra",
-    "neuron_clusters",
-    "frequency_ablation",
+    "embedding_circles",
+    "embedding_rank",
+    "attention_by_frequency",
     "mean_attention",
+    "spectra_2d",
+    "neuron_clusters",
+    "neuron_grid",
+    "logit_model",
+    "attribution",
+    "component_ablation",
+    "frequency_ablation",
+    "dose_response",
 )
 """Figures of the report, in order."""
 CHUNK: Final = 8
@@ -49,6 +55,19 @@ EXAMPLES: Final = 6
 """Rows whose attention is shown."""
 LINE_EVERY: Final = 15.0
 """Seconds between plain lines when there is no terminal."""
+
+
+def all_measures(*subjects: str) -> list[str]:
+    """Every measure of these subjects; without any, of a checkpoint or of a run."""
+    wanted = subjects or ("checkpoint", "run")
+    names = discovery.names("measures")
+    return [name for name in names if discovery.module("measures", name).SUBJECT in wanted]
+
+
+LAST: Final = tuple(name for name in all_measures("checkpoint") if name not in EVERY)
+"""Measures of the last checkpoint: all the others of a checkpoint, so that none is left out."""
+OF_RUN: Final = tuple(all_measures("run"))
+"""Measures of the run."""
 
 
 def write_report(run: Run, progress: bool = True) -> Path:
@@ -69,7 +88,7 @@ def write_report(run: Run, progress: bool = True) -> Path:
         _page.section("Settings", _page.card(*_settings(run))),
         _page.section("Figures", *drawn),
         _page.section("Attention patterns", _page.card(views)),
-        _page.section("Measures of the last checkpoint", _page.card(_page.measures(_results(run)))),
+        _page.section("All measures", _page.card(*_measures(run))),
     ]
     path = run.path / "report.html"
     write_text(path, _page.page(title, sections, [_page.plotly_bundle(), *bundles]))
@@ -91,16 +110,19 @@ def analyse(run: Run, steps: Sequence[int] | None = None, progress: bool = True)
     found += _flat(run.measure_steps(LAST, run.steps[-1:] if steps is None else steps))
     found += _flat(run.measure_steps(["times"]))
     if steps is None:
+        others = [name for name in OF_RUN if name not in ("times", "phases")]
+        found += _flat(run.measure_steps(others))
         found += _flat(run.measure_steps(["phases"], restricted=_restricted(found)))
     return found
 
 
-def all_measures() -> list[str]:
-    """Every measure of a checkpoint or of a run."""
-    subjects = {
-        name: discovery.module("measures", name).SUBJECT for name in discovery.names("measures")
-    }
-    return [name for name, subject in subjects.items() if subject in ("checkpoint", "run")]
+def measured(run: Run, names: Sequence[str], steps: Sequence[int]) -> list[Result]:
+    """The named measures at these steps; without names all there are, of which those that the
+    report does not follow are taken at the last of the steps only."""
+    if names:
+        return _flat(run.measure_steps(names, steps))
+    rest = [*LAST, *OF_RUN]
+    return _flat(run.measure_steps(EVERY, steps)) + _flat(run.measure_steps(rest, steps[-1:]))
 
 
 def _flat(measured: Mapping[str, list[Result]]) -> list[Result]:
@@ -143,8 +165,16 @@ def _chunks(steps: Sequence[int], progress: bool) -> Iterator[Sequence[int]]:
                 print(f"measured {start + len(chunk)} of {len(steps)} checkpoints", flush=True)
 
 
-def _results(run: Run) -> list[Result]:
-    return [run.result(name) for name in (*OF_RUN, *EVERY, *LAST)]
+def _measures(run: Run) -> list[str]:
+    """The table of all measures, with the sentence and the figures of each."""
+    names = sorted((*OF_RUN, *EVERY, *LAST))
+    sentences = {n: (discovery.module("measures", n).__doc__ or "").splitlines()[0] for n in names}
+    needs = {figure: discovery.module("plots", figure).NEEDS for figure in FIGURES}
+    figures = {n: [figure for figure in FIGURES if n in needs[figure]] for n in names}
+    note = "Of the last checkpoint or of the whole run; each line opens to all values and the "
+    note += "exact definition. Measures of pairs and of sets of runs are not of one run."
+    results = [run.result(name) for name in names]
+    return [_page.paragraph(note), _page.measures(results, sentences, figures)]
 
 
 def _settings(run: Run) -> list[str]:

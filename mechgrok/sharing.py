@@ -124,6 +124,10 @@ def _operation(origin: Origin) -> str:
 
 def _model_config(published: Published) -> TransformerModel:
     cfg = published.model.cfg
+    if not isinstance(published.model, Transformer):
+        raise RunError(
+            f"{published.origin.file} is no HookedTransformer; expected one of {FORMATS}"
+        )
     if cfg.attn_only:
         raise RunError(f"{published.origin.file} is attention only; a run's model has an MLP")
     biases: Any = trained_biases(published.model)

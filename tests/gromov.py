@@ -20,6 +20,8 @@ class Network:
     neurons: Tensor
     logits: Tensor
     freqs: Tensor
+    W_L: Tensor
+    """Neurons to logits: a wave over classes per neuron."""
 
     @property
     def accuracy(self) -> float:
@@ -44,4 +46,4 @@ def network(
     of_a, of_b = torch.cos(wave + phase[0]), torch.cos(wave + phase[1])
     neurons = (of_a[:, None] + of_b).square().flatten(0, 1)
     output = torch.cos(wave + (phase[0] + phase[1] if aligned else phase[2]))
-    return Network(p, neurons, neurons @ output.T, own)
+    return Network(p, neurons, neurons @ output.T, own, output)

@@ -1,11 +1,17 @@
 """The command line: what it resolves, what it refuses, and that each command does its work."""
 
+import hashlib
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from mechgrok.cli import COMMANDS, main, read_train
+from mechgrok import discovery
+from mechgrok.cli import main, read_train
 from mechgrok.config import ConfigError
 from mechgrok.presets import NAMES, preset
 
@@ -74,7 +80,9 @@ def test_a_known_error_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in COMMANDS)
+    lines = dict(line.split(maxsplit=1) for line in shown.splitlines()[2:])
+    assert {"train", "import", "measure", "plot", "report", "hooks", "data"} <= set(lines)
+    assert sorted(lines) == discovery.names("cli")
     assert main(["dance"]) == 1
 
 
@@ -103,3 +111,59 @@ def test_train_measure_plot_and_report(tmp_path: Path, capsys: pytest.CaptureFix
     assert (run / "report.html").stat().st_size > 1_000_000
     assert main(["plot", str(run), "--names", "grokking_curve"]) == 0
     assert (run / "figures" / "grokking_curve.html").exists()
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    """`mechgrok presets | head -0`: no traceback, and the exit code a shell gives."""
+    script = "import time, sys; time.sleep(0.5); from mechgrok.cli import main; sys.exit(main())"
+    started = subprocess.Popen(
+        [sys.executable, "-c", script, "presets"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert started.stdout is not None
+    started.stdout.close()
+    started.stdout = None
+    _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) == (141, b"")
+
+
+def test_data_writes_equations_and_their_digests(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    assert main(["data", "spectral_add40", "--out", str(out), "--seed", "3"]) == 0
+    train, test = ((out / f"{name}.txt").read_text().splitlines() for name in ("train", "test"))
+    assert (len(train), len(test)) == (3764, 5645)
+    assert train[0] == "<|eos|> 66 + 47 = 16 <|eos|>", "the published shuffle, whatever the seed"
+    whole = hashlib.sha256("\n".join(train + test).encode()).hexdigest()
+    assert whole.startswith("5c2307cf112be35c"), "the published file"
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["task"]["operation"] == "add"
+    assert settings["rows"] == {"train": 3764, "test": 5645}
+    assert len(json.loads((out / "vocabulary.json").read_text())) == 239
+    sums = [line.split("  ") for line in (out / "SHA256SUMS").read_text().splitlines()]
+    assert {name for _, name in sums} == {p.name for p in out.iterdir()} - {"SHA256SUMS"}
+    for digest, name in sums:
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+
+
+def test_data_of_any_task_and_as_parquet(tmp_path: Path) -> None:
+    for name in discovery.names("tasks"):
+        assert main(["data", name, "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name / "train.txt").read_text().count(" = ") > 1000
+    out = tmp_path / "parquet"
+    assert main(["data", "smoke_p17", "--out", str(out), "--parquet"]) == 0
+    table = pd.read_parquet(out / "test.parquet")
+    lines = (out / "test.txt").read_text().splitlines()
+    first = " ".join(map(str, [*table["tokens"][0][:2], "=", *table["labels"][0]]))
+    assert (len(table), first) == (len(lines), lines[0])
+
+
+def test_data_of_an_unknown_name_or_into_a_used_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "spectral_ad40", "--out", str(tmp_path / "new")]) == 1
+    assert "'spectral_add40'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").write_text("x")
+    assert main(["data", "quick", "--out", str(tmp_path)]) == 1
+    assert "holds mine; give a new or empty folder" in capsys.readouterr().err
+    assert main(["data", "quick", "--out", str(tmp_path / "mine")]) == 1
+    assert (tmp_path / "mine").read_text() == "x"

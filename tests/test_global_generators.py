@@ -19,10 +19,11 @@ def unchanged(name, work):
     work()
     print(name, states() == before)
 
-from mechgrok.config import BinaryTask, RunConfig, Seeds, Stop, TransformerModel
+from mechgrok.config import BinaryTask, PostLNModel, RunConfig, Seeds, Stop, TransformerModel
 from mechgrok.models.transformer import build
 from mechgrok.presets import NAMES, preset
-from mechgrok.tasks.binary import SPLITS, Task
+from mechgrok.tasks._pairs import SPLITS
+from mechgrok.tasks.binary import Task
 from mechgrok.training.trainer import train
 
 small = TransformerModel(d_model=8, n_heads=2, d_head=4, d_mlp=16)
@@ -35,6 +36,10 @@ unchanged("model", lambda: build(small, **sizes))
 config = RunConfig(task=BinaryTask(n=5), model=small, stop=Stop(3, None))
 unchanged("train", lambda: train(config, run=sys.argv[1], progress=False,
                                  overrides={"optim.batch_size": 3, "optim.ema": .9}))
+noisy = PostLNModel(d_model=8, n_heads=2, d_mlp=16, dropout=.1, weight_noise=.1)
+config = RunConfig(task=BinaryTask(n=5), model=noisy, stop=Stop(3, None))
+unchanged("noisy", lambda: train(config, run=sys.argv[1] + "2", progress=False, overrides={
+    "optim.weight_decay_form": "jiggle", "optim.noise_factor": .1, "optim.batch_size": 3}))
 unchanged("control", lambda: random.random())
 unchanged("control", lambda: torch.manual_seed(1))
 unchanged("control", lambda: np.random.rand())
@@ -52,7 +57,6 @@ def test_nothing_global_is_reseeded_or_drawn_from(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [name for name, _ in lines] == ["config", "task", "task", "task", "model", "train"] + [
-        "control"
-    ] * 3
+    names = ["config", "task", "task", "task", "model", "train", "noisy", *["control"] * 3]
+    assert [name for name, _ in lines] == names
     assert all((answer == "True") == (name != "control") for name, answer in lines), lines

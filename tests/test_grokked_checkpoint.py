@@ -120,7 +120,7 @@ def test_delay_over_a_set_of_runs(run: mg.Run, tmp_path: Path) -> None:
     found = runs.measure("delay")
     assert found["mean"] == found[run.name] == found["other"]
     assert isinstance(found["low"], mg.NotApplicable), "two runs give no interval"
-    assert len(runs.series("test_acc").groupby("run")) == 2
+    assert len(runs.series("test_acc").table().groupby("run")) == 2
     with pytest.raises(RunError, match="twice"):
         mg.Runs([run, run])
 

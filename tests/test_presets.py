@@ -4,18 +4,18 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from mechgrok.config import AdamW, ConfigError, RunConfig, Seeds
+from mechgrok import discovery
+from mechgrok.config import AdamW, ConfigError, EquationTask, PostLNModel, RunConfig, Seeds
 from mechgrok.models.transformer import n_parameters
 from mechgrok.options import differences
 from mechgrok.presets import NAMES, preset, with_seed
 from mechgrok.runs.checkpoint import build_model
-from mechgrok.tasks.binary import Task
 from mechgrok.training import optimizers
 from mechgrok.training.schedule import checkpoint_rule
 
 WANTED = {
     "nanda2023_mainline", "tl_grokking_demo", "quick", "two_layer_canonical", "two_layer_literal",
-    "smoke_p17", "clean_p47",
+    "smoke_p17", "clean_p47", "power2022_division", "power2022_s5", "spectral_add40",
 }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def test_names_are_unique_and_complete() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_can_be_built(name: str) -> None:
     config = preset(name)
-    task = Task.make(config.task, config.seeds)
+    task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
     model = build_model(config, task)
     assert n_parameters(model) > 0
     optimizers.make([p for p in model.parameters() if p.requires_grad], config.optim)
@@ -84,6 +84,44 @@ def test_quick_is_the_designs() -> None:
     config = preset("quick")
     assert (config.task.n, config.task.frac_train, config.optim.weight_decay) == (59, 0.4, 1.0)
     assert (config.model.d_model, config.model.d_mlp, config.stop.max_steps) == (128, 512, 9_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "weight_decay", "rows", "max_steps"),
+    [
+        ("power2022_division", EquationTask(operation="divide", frac_train=0.5), 0.0, 4656, 1e6),
+        ("power2022_s5", EquationTask(operation="s5", frac_train=0.5), 1.0, 7200, 1e5),
+        ("spectral_add40", EquationTask(operation="add", frac_train=0.4), 1.0, 3764, 6e3),
+    ],
+)
+def test_openai_groks_presets_are_as_released(
+    name: str, task: EquationTask, weight_decay: float, rows: int, max_steps: float
+) -> None:
+    config = preset(name, seed=47)
+    made = discovery.load("tasks", "equation").make(config.task, config.seeds)
+    assert (config.task, config.model) == (task, PostLNModel())
+    assert len(made.splits["train"]) == rows
+    assert config.optim == AdamW(
+        lr=1e-3, weight_decay=weight_decay, betas=(0.9, 0.98), eps=1e-8, warmup_steps=10,
+        batch_size=512, batch_share=0.5,
+    )  # fmt: skip
+    assert config.loss.dtype == "float32"
+    assert config.stop.max_steps == max_steps
+    assert (config.seeds.data, config.seeds.probe, config.seeds.init) == (0, 42, 47)
+    assert n_parameters(build_model(config, made)) == 455_424
+
+
+PUBLISHED_BEFORE = {
+    "nanda2023_mainline": "594ed3f35178247ac54c92551a912533feb5c04ca04709404860f0c2fac44bac",
+    "tl_grokking_demo": "f7b5b5318bcbebb2f8c724bb6a08c4fd21b33765416e51fbb881ac355e1b1fa0",
+    "quick": "83ecdbf3e212e92b42d0c4b56e59c2191390f3bd5be70696293db7f86d07ba0a",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_BEFORE)
+def test_new_kinds_of_settings_leave_old_digests_alone(name: str) -> None:
+    """Runs on disk carry them; another digest would refuse to resume or read them."""
+    assert preset(name).digest() == PUBLISHED_BEFORE[name]
 
 
 @pytest.mark.parametrize("wrong", ["nanda2023", "Quick", "two_layer", "nothing like it", ""])

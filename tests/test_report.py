@@ -4,13 +4,14 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from smoke_runs import smoke_run
 
-from mechgrok import figures
+from mechgrok import discovery, figures
 from mechgrok.report import (
     EVERY,
     EXAMPLES,
@@ -22,6 +23,7 @@ from mechgrok.report import (
     summary_table,
     write_report,
 )
+from mechgrok.runs.result import NotApplicable
 from mechgrok.runs.run import Run
 from mechgrok.runs.storage import RunError
 
@@ -43,6 +45,11 @@ def page(run: Run) -> str:
     whole = (run.path / "report.html").read_text()
     assert len(BUNDLE.findall(whole)) == 2
     return BUNDLE.sub("", whole)
+
+
+def drawn(run: Run) -> list[str]:
+    """Names of the figures that apply."""
+    return [n for n in FIGURES if discovery.load("plots", n)(run).layout.meta is None]
 
 
 class _Balance(HTMLParser):
@@ -87,22 +94,44 @@ def test_the_page_is_well_formed(page: str) -> None:
 
 
 def test_every_figure_and_measure_is_there(page: str, run: Run) -> None:
-    assert page.count("Plotly.newPlot(") == len(FIGURES)
+    assert page.count("Plotly.newPlot(") == len(drawn(run))
     for name in FIGURES:
         assert f'id="{name}"' in page
     heads = run.config.model.n_heads
     assert page.count("CircuitsVis.render(") == EXAMPLES * heads
-    for name in (*EVERY, *LAST, *OF_RUN):
-        assert f"<th>{name}" in page
+    for name in all_measures():
+        assert f'<th id="measure-{name}"><a href="#measure-{name}">{name}</a>' in page
+        assert f'<td class="value headline">{escape(next(iter(run.result(name).values)))}' in page
     operator = run.result("gini").definition["operator"]
     assert operator in page
     assert "frac_train: 0.3" in page
     assert run.provenance["task_sha256"] in page
 
 
-def test_plotly_cannot_send_the_figure_away(page: str) -> None:
-    assert page.count('"showSendToCloud":false') == len(FIGURES)
-    assert page.count('"displaylogo":false') == len(FIGURES)
+def test_every_link_leads_to_a_place_on_the_page(page: str) -> None:
+    links = set(re.findall(r'href="#([^"]+)"', page))
+    assert {f"measure-{name}" for name in all_measures()} < links
+    assert "dose_response" in links
+    assert links <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_every_measure_opens_to_values_and_definition(page: str, run: Run) -> None:
+    assert page.count("and definition</summary>") == len(all_measures())
+    for name in ("spectra_2d", "component_ablation", "attention_spectra"):
+        assert escape(run.result(name).definition["operator"]) in page
+    absent = run.result("logit_cosines").headline
+    assert isinstance(absent, NotApplicable)  # sixty steps give no key frequencies
+    assert f"does not apply: {escape(absent.reason)}" in page
+
+
+def test_the_slider_keeps_its_frames(page: str, run: Run) -> None:
+    assert page.count('"frames":[') == 1
+    assert f'"name":"{run.steps[-1]}"' in page
+
+
+def test_plotly_cannot_send_the_figure_away(page: str, run: Run) -> None:
+    assert page.count('"showSendToCloud":false') == len(drawn(run))
+    assert page.count('"displaylogo":false') == len(drawn(run))
 
 
 def test_what_does_not_apply_is_a_sentence(tmp_path: Path) -> None:
@@ -110,7 +139,7 @@ def test_what_does_not_apply_is_a_sentence(tmp_path: Path) -> None:
     text = BUNDLE.sub("", write_report(run, progress=False).read_text())
     assert "Fourier spectra of the weights: does not apply: the table has 272 rows" in text
     assert "does not apply" in summary_table(run)
-    assert text.count("Plotly.newPlot(") == 2  # curves over steps still apply
+    assert text.count("Plotly.newPlot(") == len(drawn(run)) == 2  # curves over steps still apply
 
 
 def test_analysis_is_kept_and_resumed(run: Run) -> None:
@@ -163,7 +192,7 @@ def test_progress_is_plain_lines_without_a_terminal(
 
 
 def test_all_measures_are_of_checkpoints_or_runs() -> None:
-    assert {*EVERY, *LAST, *OF_RUN} <= set(all_measures())
+    assert sorted((*EVERY, *LAST, *OF_RUN)) == sorted(all_measures())  # the report shows every one
     assert "weight_change" not in all_measures()
 
 
@@ -213,8 +242,9 @@ def test_a_browser_without_network_draws_everything(run: Run, tmp_path: Path) ->
     assert seen.console == []
     assert seen.requests == []
     plots = re.findall(r'<div id="(\w+)" class="plot js-plotly-plot"', seen.dom)
-    assert plots == list(FIGURES)
-    assert seen.dom.count('class="main-svg"') >= len(FIGURES)
+    assert plots == drawn(run)
+    assert seen.dom.count('class="main-svg"') >= len(plots)
+    assert seen.dom.count('class="slider-group"') >= 1
     assert seen.dom.count("<canvas") == EXAMPLES * run.config.model.n_heads
 
 

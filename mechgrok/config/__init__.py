@@ -5,19 +5,22 @@ checkpoints. Nothing is derived at class definition, so changing `n` or `d_model
 """
 
 from mechgrok.config.error import ConfigError
-from mechgrok.config.models import ModelConfig, TransformerModel
+from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel
 from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
 from mechgrok.config.run import Record, RunConfig, Schedule, Seeds, Stop
-from mechgrok.config.tasks import BinaryTask, TaskConfig
+from mechgrok.config.tasks import BinaryTask, EquationTask, GroupTask, TaskConfig
 
 __all__ = [
     "AdamW",
     "BinaryTask",
     "ConfigError",
     "CrossEntropy",
+    "EquationTask",
+    "GroupTask",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "PostLNModel",
     "Record",
     "RunConfig",
     "Schedule",

@@ -16,22 +16,31 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Decoupled weight decay on every trained parameter, with a linear warm-up."""
+    """Adam with weight decay on every trained parameter, and a linear warm-up."""
 
     name: str = "adamw"
     """Function in `mechgrok/training/optimizers.py`, or a dotted path."""
     lr: float = 1e-3
     """Learning rate after the warm-up."""
     weight_decay: float = 1.0
-    """Decoupled decay: weights shrink by lr * weight_decay a step."""
+    """Decoupled decay: weights shrink by lr * weight_decay a step (see weight_decay_form)."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Decay rates of the two moments."""
     eps: float = 1e-8
     """Added to the root of the second moment."""
     warmup_steps: int = 10
     """Linear warm-up; the first step has learning rate 0. 0 switches it off."""
+    anneal_steps: int | None = None
+    """After the warm-up, a half cosine from lr to lr / 10 over this many steps; None: constant."""
+    weight_decay_form: Literal["to_zero", "to_init", "jiggle", "honest"] = "to_zero"
+    """`to_zero` decays to 0, `to_init` to the initial weights, `jiggle` multiplies each tensor by
+    exp(lr * weight_decay * N(0, 1)), `honest` adds weight_decay * weight to the gradient."""
+    noise_factor: float = 0.0
+    """Standard deviation of noise added to every update, in units of the learning rate."""
     batch_size: int | None = None
     """Rows per step; None, or a number at least the training set's size, is full batch."""
+    batch_share: float | None = None
+    """At most this share of the training rows per step, rounded up; None for no such limit."""
     ema: float | None = None
     """Decay of an exponential average of the weights, saved beside the raw ones; None for none."""
 

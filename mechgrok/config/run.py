@@ -66,6 +66,9 @@ class Stop:
     """At most this many optimiser steps."""
     after_generalised: int | None = 5_000
     """This many steps after the model has generalised; None to run to `max_steps`."""
+    threshold: float = 0.99
+    """Test accuracy it has to hold in 3 evaluations in a row; `after_generalised` counts from the
+    first of them. Another value given on resume is watched from there on."""
 
 
 @dataclass(frozen=True)

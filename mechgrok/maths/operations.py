@@ -3,8 +3,10 @@
 An operation takes a, b (Int tensors of one shape) and n, and returns a o b in 0..n-1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -46,10 +48,79 @@ def x2_plus_xy_plus_y2(
     return (a * a + a * b + b * b) % n
 
 
+def x2_plus_y(a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int) -> Int[Tensor, " rows"]:
+    """(a^2 + b) mod n."""
+    return (a**2 + b) % n
+
+
+def x3_plus_y(a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int) -> Int[Tensor, " rows"]:
+    """(a^3 + b) mod n."""
+    return (a**3 + b) % n
+
+
+def x2_plus_y2(a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int) -> Int[Tensor, " rows"]:
+    """(a^2 + b^2) mod n."""
+    return (a**2 + b**2) % n
+
+
+def x2_plus_xy_plus_y2_plus_x(
+    a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int
+) -> Int[Tensor, " rows"]:
+    """(a^2 + ab + b^2 + a) mod n."""
+    return (a**2 + a * b + b**2 + a) % n
+
+
+def x3_plus_xy(a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int) -> Int[Tensor, " rows"]:
+    """(a^3 + ab) mod n."""
+    return (a**3 + a * b) % n
+
+
+def x3_plus_xy2_plus_y(
+    a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int
+) -> Int[Tensor, " rows"]:
+    """(a^3 + ab^2 + b) mod n."""
+    return (a**3 + a * b**2 + b) % n
+
+
+def divide_or_subtract(
+    a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int
+) -> Int[Tensor, " rows"]:
+    """(a / b) mod n where b is odd, (a - b) mod n where it is even; errors as `divide`."""
+    odd = b % 2 == 1
+    return torch.where(odd, divide(a, torch.where(odd, b, 1), n), subtract(a, b, n))
+
+
+def add_or_multiply(
+    a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int
+) -> Int[Tensor, " rows"]:
+    """(a + b) mod n where a is even, (a * b) mod n where it is odd."""
+    return torch.where(a % 2 == 0, add(a, b, n), multiply(a, b, n))
+
+
+def add_or_subtract(
+    a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], n: int
+) -> Int[Tensor, " rows"]:
+    """(a + b) mod n where a is even, (a - b) mod n where it is odd."""
+    return torch.where(a % 2 == 0, add(a, b, n), subtract(a, b, n))
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    operation.__name__: operation
+    for operation in (
+        add, subtract, multiply, divide, x2_plus_y, x3_plus_y, x2_plus_y2, x2_plus_xy_plus_y2,
+        x2_plus_xy_plus_y2_plus_x, x3_plus_xy, x3_plus_xy2_plus_y, divide_or_subtract,
+        add_or_multiply, add_or_subtract,
+    )
+}  # fmt: skip
+"""Every operation by its name."""
+
 NEEDS_NONZERO_B = frozenset({"divide"})
 """Operations whose table leaves out the rows with b = 0."""
 
-COMMUTATIVE = frozenset({"add", "multiply", "x2_plus_xy_plus_y2"})
+NEEDS_PRIME = frozenset({"divide", "divide_or_subtract"})
+"""Operations that exist for prime n only."""
+
+COMMUTATIVE = frozenset({"add", "multiply", "x2_plus_y2", "x2_plus_xy_plus_y2"})
 """Operations with a o b = b o a."""
 
 

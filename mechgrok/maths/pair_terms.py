@@ -66,6 +66,20 @@ def own_terms(
     return product_terms(table, p, freqs) + linear_terms(table, p, freqs)
 
 
+def polynomial(
+    table: Float[Tensor, "pairs columns"], p: int, k: int, squares: bool = False
+) -> Float[Tensor, "pairs columns"]:
+    """Least-squares polynomial of degree 2 in cos, sin w_k a and cos, sin w_k b, of every column.
+
+    The constant, 4 linear terms and 4 products; with `squares` also cos^2, cos sin and sin^2 of
+    each operand, which are the linear terms of frequency 2k.
+    """
+    kept = table.mean(dim=0) + linear_terms(table, p, [k]) + product_terms(table, p, [k])
+    double = min(2 * k % p, -2 * k % p)
+    # At k = p / 2 the double is a constant, and at k = p / 3 it is k itself.
+    return kept + linear_terms(table, p, [double]) if squares and double not in (0, k) else kept
+
+
 def split_names(keys: Sequence[int]) -> tuple[str, ...]:
     """Names of the parts of `split_by_frequency`, in its order."""
     return (CONST, *(sum_name(k) for k in keys), OTHER_KEY, NON_KEY)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, runtime
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from mechgrok.maths.fourier import sum_index
 from mechgrok.runs.result import NotApplicable, Result, Value
@@ -122,7 +123,18 @@ def table_task(checkpoint: Subject) -> binary.Task:
 def pairs(checkpoint: Subject) -> Pairs:
     """Logits, labels and splits of every pair; DoesNotApply without a complete table."""
     task = table_task(checkpoint)
-    logits = checkpoint.answer_logits[:, 0]
+    answers = checkpoint.answer_logits
+    found = _PAIRS.get(answers)
+    if found is None:
+        found = _PAIRS[answers] = _pairs(task, answers[:, 0])
+    return found
+
+
+_PAIRS: WeakIdKeyDictionary = WeakIdKeyDictionary()
+"""Table of each checkpoint's logits while they live, since half a dozen measures read it."""
+
+
+def _pairs(task: binary.Task, logits: Float[Tensor, "pairs classes"]) -> Pairs:
     device = logits.device
     element_of = torch.argsort(task.renamed)
     return Pairs(

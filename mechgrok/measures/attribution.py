@@ -32,6 +32,8 @@ ALL: Final = "all"
 """Name of a whole where nothing is split."""
 BY: Final = ("component", "head", "neurons", "frequency")
 NEURON_CHUNK: Final = 64
+CLASS_CHUNK: Final = 32
+"""Classes split by frequency at once; bounds memory, changes no number."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,7 @@ def _attributed(
     names, means, stds = [], [], []
     total = torch.zeros(len(labels), dtype=torch.float64, device=labels.device)
     for name, part in parts:
-        split = {ALL: part} if keys is None or p is None else split_by_frequency(part, p, keys)
-        values = torch.stack([correct_minus_mean(x, labels) for x in split.values()])
+        values = _metric_of_part(part, labels, p, keys)
         total += correct_minus_mean(part, labels)
         names.append(name)
         means.append(values.mean(dim=1))
@@ -111,6 +112,30 @@ def _attributed(
         total=float(total.mean()),
         n=len(labels),
     )
+
+
+def _metric_of_part(
+    part: Float[Tensor, "pairs classes"],
+    labels: Int[Tensor, " pairs"],
+    p: int | None,
+    keys: Sequence[int] | None,
+) -> Float[Tensor, "frequencies pairs"]:
+    """The metric of one part, whole or by frequency.
+
+    A split acts on each class by itself and the metric is a sum over classes, so a few classes at
+    a time are enough; all at once would be a dozen tables of the logits' size.
+    """
+    if keys is None or p is None:
+        return correct_minus_mean(part, labels)[None]
+    classes = part.shape[1]
+    values = part.new_zeros(len(split_names(keys)), len(labels))
+    for first in range(0, classes, CLASS_CHUNK):
+        columns = part[:, first : first + CLASS_CHUNK]
+        inside = (labels >= first) & (labels < first + columns.shape[1])
+        own = (labels - first).clamp(0, columns.shape[1] - 1)[:, None]
+        for i, x in enumerate(split_by_frequency(columns, p, keys).values()):
+            values[i] += x.gather(1, own)[:, 0] * inside - x.sum(dim=1) / classes
+    return values
 
 
 def of_checkpoint(

@@ -12,7 +12,6 @@ skip path and biases (the two forms of TransformerLens's Grokking_Demo).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import torch
@@ -23,13 +22,15 @@ from mechgrok.maths.fourier import (
     check_frequencies,
     cosine_coefficients,
     fourier_basis,
+    project_frequencies,
     sum_directions,
     sum_index,
+    sum_means,
 )
 from mechgrok.maths.pair_terms import product_terms
 from mechgrok.measures._modular import DoesNotApply, Subject, report, sums, typed_absence
 from mechgrok.measures.key_frequencies import KeyFrequencies, resolve_keys
-from mechgrok.measures.losses import row_losses
+from mechgrok.measures.losses import judge, row_losses
 from mechgrok.measures.restricted_loss import (
     check_table,
     check_variant,
@@ -80,36 +81,46 @@ def excluded_logits(
     return logits - sum_directions(logits, p, keys)[sum_index(p, logits.device)]
 
 
-def _without(
-    variant: str,
-    logits: Float[Tensor, "pairs p"],
-    acts: Float[Tensor, "pairs d_mlp"] | None,
-    W_L: Float[Tensor, "p d_mlp"] | None,
-    p: int,
-    keys: Sequence[int],
-) -> Float[Tensor, "pairs p"]:
-    """Logits without the keys, by the named operator."""
-    if acts is not None and W_L is not None:
-        acts, W_L = acts.double(), W_L.double()
-        whole = acts @ W_L.T if variant == "activation without skip" else logits
-        return whole - (sum_directions(acts, p, keys) @ W_L.T)[sum_index(p, logits.device)]
-    if variant == "20 terms":
-        return logits - product_terms(logits, p, keys)
-    remove = _without_cosines if variant == "3-D" else excluded_logits
-    return remove(logits, p, keys)
+class _Remove:
+    """Takes keys out of the logits of some rows, by the named operator."""
+
+    def __init__(
+        self,
+        variant: str,
+        logits: Float[Tensor, "pairs p"],
+        acts: Float[Tensor, "pairs d_mlp"] | None,
+        W_L: Float[Tensor, "p d_mlp"] | None,
+        p: int,
+    ) -> None:
+        self.variant, self.p, self.logits = variant, p, logits
+        self.readout = None if W_L is None else W_L.double()
+        self.whole = logits
+        if variant == "activation without skip" and acts is not None and self.readout is not None:
+            self.whole = acts.double() @ self.readout.T
+        # All that the sum directions can see: one pass over the table serves every set of keys.
+        self.by_sum = sum_means(logits if acts is None else acts.double(), p)
+        self.index = sum_index(p, logits.device)
+
+    def __call__(self, keys: Sequence[int], rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows p"]:
+        """Logits of the rows without the keys."""
+        if self.variant == "20 terms":
+            return (self.whole - product_terms(self.logits, self.p, keys))[rows]
+        if self.variant == "3-D":
+            part = _cosines(self.logits, self.p, keys)
+        else:
+            part = project_frequencies(self.by_sum, keys)
+            part = part if self.readout is None else part @ self.readout.T
+        return self.whole[rows] - part[self.index[rows]]
 
 
-def _without_cosines(
-    logits: Float[Tensor, "pairs p"], p: int, keys: Sequence[int]
-) -> Float[Tensor, "pairs p"]:
-    """Logits without v_k C_k of the keys, where C_k is cos w_k(a+b-c) at unit norm over p^3."""
+def _cosines(logits: Float[Tensor, "pairs p"], p: int, keys: Sequence[int]) -> Float[Tensor, "p p"]:
+    """v_k C_k of the keys, where C_k is cos w_k(a+b-c) at unit norm over p^3; row s is a+b = s."""
     coefficients = cosine_coefficients(logits, p)
     cosines = fourier_basis(p, logits.dtype, logits.device)[1::2]  # by frequency, norm 1 over p
     chosen = torch.tensor([k - 1 for k in keys], dtype=torch.long, device=logits.device)
     wave = coefficients[chosen] @ cosines[chosen] / p  # of d = a + b - c, each d p^2 times
     element = torch.arange(p, device=logits.device)
-    by_sum = wave[(element[:, None] - element) % p]
-    return logits - by_sum[sum_index(p, logits.device)]
+    return wave[(element[:, None] - element) % p]
 
 
 def excluded_loss(
@@ -132,28 +143,24 @@ def excluded_loss(
     check_table(logits, p)
     check_frequencies(keys, p)
     check_variant(variant, VARIANTS, acts, W_L)
-    remove = partial(_without, variant, logits.double(), acts, W_L, p)
+    remove = _Remove(variant, logits.double(), acts, W_L, p)
     right = sum_index(p, logits.device) if labels is None else labels
     every = torch.arange(p * p, device=logits.device)
     rows = {**(splits or {}), "all": every}
     split = "train" if "train" in rows else "all"
     judged = rows[split]
-    without = remove(keys)
-    per_key = {k: _judge(remove([k])[judged], right[judged]) for k in keys}
+    per_key = {k: judge(remove([k], judged), right[judged]) for k in keys}
+    without = remove(keys, every)
     by_split = split_means(row_losses(without, right), rows)
+    correct = (without.argmax(dim=1) == right).double()
     return ExcludedLoss(
         loss=by_split[split],
-        accuracy=_judge(without[judged], right[judged])[1],
+        accuracy=float(correct[judged].mean()),
         per_key={k: loss for k, (loss, _) in per_key.items()},
         per_key_accuracy={k: accuracy for k, (_, accuracy) in per_key.items()},
         splits=by_split,
         split=split,
     )
-
-
-def _judge(logits: Float[Tensor, "rows p"], labels: Int[Tensor, " rows"]) -> tuple[float, float]:
-    correct = (logits.argmax(dim=1) == labels).double()
-    return float(row_losses(logits, labels).mean()), float(correct.mean())
 
 
 @typed_absence("excluded_loss", "train", "all", "test")

@@ -125,7 +125,7 @@ def frequency_ablation(
     if n_controls < MIN_CONTROLS:
         raise ValueError(f"got n_controls={n_controls}, expected at least {MIN_CONTROLS}")
     edit = partial(_edit, evaluate, shares)
-    drawn = [_draw(others, len(keys), generator) for _ in range(n_controls)]
+    drawn = [draw_control(others, len(keys), generator) for _ in range(n_controls)]
     return FrequencyAblation(
         original=edit((), 1.0),
         keys=edit(keys, 0.0),
@@ -144,7 +144,8 @@ def _edit(
     return Edit(freqs, scale, loss, accuracy, power_removed=(1 - scale**2) * power)
 
 
-def _draw(others: tuple[int, ...], size: int, generator: torch.Generator) -> tuple[int, ...]:
+def draw_control(others: Sequence[int], size: int, generator: torch.Generator) -> tuple[int, ...]:
+    """A random set of `size` of the other frequencies, ascending."""
     order = torch.randperm(len(others), generator=generator).tolist()
     return tuple(sorted(others[i] for i in order[:size]))
 
@@ -162,12 +163,12 @@ def measure(
     """
     task = table_task(checkpoint)
     shares = power_shares(matrices(checkpoint)["W_E"])
-    freqs, rule = _chosen(checkpoint, keys, shares)
+    freqs, rule = chosen_keys(checkpoint, keys, shares)
     if 2 * len(freqs) > task.n // 2:
         raise DoesNotApply(
             f"{len(freqs)} of {task.n // 2} frequencies are keys: no control matches"
         )
-    split, evaluate = _solved_split(checkpoint, task)
+    split, evaluate = solved_split(checkpoint, task)
     found = frequency_ablation(
         evaluate,
         shares,
@@ -181,11 +182,12 @@ def measure(
     return report("frequency_ablation", checkpoint, _values(found, freqs), definition, arrays)
 
 
-def _chosen(
+def chosen_keys(
     checkpoint: Subject,
     keys: str | Sequence[int] | KeyFrequencies,
     shares: Float[Tensor, " n_freqs"],
 ) -> tuple[tuple[int, ...], str]:
+    """The keys, or where there are none the frequencies of most power; and the words for it."""
     freqs, rule = resolve_keys(checkpoint, keys)
     if freqs:
         return freqs, rule
@@ -194,7 +196,7 @@ def _chosen(
     return freqs, f"no key frequencies, so the {len(freqs)} of most embedding power ({rule})"
 
 
-def _solved_split(checkpoint: Subject, task: binary.Task) -> tuple[str, Evaluate]:
+def solved_split(checkpoint: Subject, task: binary.Task) -> tuple[str, Evaluate]:
     """The split that the model solves: test if its accuracy is >= .99, otherwise train."""
     evaluate = _evaluator(checkpoint, task, task.splits["test"])
     if evaluate((), 1.0)[1] >= SOLVED:

@@ -13,7 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechgrok.maths.fourier import check_frequencies, check_pairs, cosine_coefficients
+from mechgrok.maths.fourier import (
+    check_frequencies,
+    check_pairs,
+    cosine_coefficients,
+    sum_index,
+)
 from mechgrok.measures._modular import DoesNotApply, Subject, report, sums, typed_absence
 from mechgrok.measures.key_frequencies import KeyFrequencies, resolve_keys
 from mechgrok.runs.result import Result, Value
@@ -35,6 +40,10 @@ class LogitCosines:
     """The same of logits centred by row, which softmax cannot tell apart from the logits."""
     fve_both: float
     """The same of logits centred by row and by class."""
+    profile: Float[Tensor, " p"]
+    """Mean of the row-centred logits where a+b-c = d mod p; d = 0 is the right answer."""
+    profile_std: Float[Tensor, " p"]
+    """Their population standard deviation over pairs."""
 
 
 def logit_cosines(logits: Float[Tensor, "pairs p"], p: int, keys: Sequence[int]) -> LogitCosines:
@@ -53,6 +62,7 @@ def logit_cosines(logits: Float[Tensor, "pairs p"], p: int, keys: Sequence[int])
     coefficients = cosine_coefficients(logits, p)
     chosen = torch.tensor([k - 1 for k in keys], dtype=torch.long, device=logits.device)
     explained = coefficients[chosen].square().sum()
+    profile = _by_difference(rows, p)
     # The cosines have zero mean over c and over (a, b), so centring leaves the coefficients alone.
     return LogitCosines(
         coefficients=coefficients,
@@ -60,7 +70,16 @@ def logit_cosines(logits: Float[Tensor, "pairs p"], p: int, keys: Sequence[int])
         fve_raw=float(explained / logits.square().sum()),
         fve_rows=float(explained / rows.square().sum()),
         fve_both=float(explained / both.square().sum()),
+        profile=profile.mean(dim=0),
+        profile_std=profile.std(dim=0, correction=0),
     )
+
+
+def _by_difference(logits: Float[Tensor, "pairs p"], p: int) -> Float[Tensor, "pairs p"]:
+    """Each row in order of d = a+b-c mod p instead of c."""
+    element = torch.arange(p, device=logits.device)
+    classes = (element[:, None] - element) % p  # row s, column d: c = s - d
+    return logits.gather(1, classes[sum_index(p, logits.device)])
 
 
 @typed_absence("logit_cosines", "fve_rows", "fve_raw", "fve_both", "keys")
@@ -79,12 +98,14 @@ def measure(checkpoint: Subject, keys: str | Sequence[int] | KeyFrequencies = "f
     }
     values["keys"] = freqs
     values |= {f"cosine_{k}": float(found.cosines[k - 1]) for k in freqs}
-    arrays = {"coefficients": found.coefficients, "cosines": found.cosines}
+    names = ("coefficients", "cosines", "profile", "profile_std")
+    arrays = {name: vars(found)[name] for name in names}
     return report("logit_cosines", checkpoint, values, {**DEFINITION, "selection": rule}, arrays)
 
 
 DEFINITION: Final[Mapping[str, str]] = {
-    "operator": "inner product with unit-norm cos w_k(a+b-c), by the diagonal-sum kernel",
+    "operator": "inner product with unit-norm cos w_k(a+b-c), by the diagonal-sum kernel; profile: "
+    "mean and std over pairs of the row-centred logits by d = a+b-c mod p",
     "centring": "cosines: row-centred; fve: raw, row-centred, row- and class-centred (both)",
     "split": "all pairs, '=' class dropped",
     "dtype": "float64",

@@ -16,6 +16,8 @@ from mechgrok.measures._modular import Subject, report
 from mechgrok.runs.result import NotApplicable, Result, Value
 
 SUBJECT: Final = "checkpoint"
+CHUNK: Final = 8192
+"""Rows judged at once; bounds the memory of float64 softmaxes, changes no number."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Losses:
     """Fraction of answers whose float64 loss is exactly 0."""
     zero_share_float32: Mapping[str, float]
     """Fraction of answers whose float32 loss is exactly 0, which stops their gradient there."""
+    margin: Mapping[str, float]
+    """Mean of right logit minus largest other; negative where most answers are wrong."""
 
 
 def row_losses(
@@ -37,6 +41,26 @@ def row_losses(
 ) -> Float[Tensor, "..."]:
     """Cross-entropy of every row in nats, in the dtype of the logits."""
     return -logits.log_softmax(dim=-1).gather(-1, labels[..., None])[..., 0]
+
+
+def judge(
+    logits: Float[Tensor, "rows classes"], labels: Int[Tensor, " rows"]
+) -> tuple[float, float]:
+    """(mean cross-entropy in nats by float64, fraction answered right)."""
+    loss, right = 0.0, 0
+    for part, label in zip(logits.split(CHUNK), labels.split(CHUNK), strict=True):
+        loss += float(row_losses(part.double(), label).sum())
+        right += int((part.argmax(dim=1) == label).sum())
+    return loss / len(labels), right / len(labels)
+
+
+def margins(
+    logits: Float[Tensor, "... classes"], labels: Int[Tensor, "..."]
+) -> Float[Tensor, "..."]:
+    """Right logit minus the largest other one, of every row; inf where there is one class."""
+    right = logits.gather(-1, labels[..., None])
+    others = logits.scatter(-1, labels[..., None], -torch.inf)
+    return (right[..., 0] - others.amax(dim=-1)).double()
 
 
 def losses(
@@ -57,6 +81,7 @@ def losses(
         "accuracy": (logits.argmax(dim=-1) == right).double(),
         "zero_share": (loss == 0).double(),
         "zero_share_float32": (row_losses(logits.float(), right) == 0).double(),
+        "margin": margins(logits, right),
     }
     return Losses(
         **{

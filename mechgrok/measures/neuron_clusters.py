@@ -4,6 +4,7 @@ Nanda et al. 2023 (arXiv 2301.05217), section 4.2 and appendix: a neuron belongs
 the constant, linear and quadratic terms of k hold at least 85 % of its variance over inputs.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,9 @@ SUBJECT: Final = "checkpoint"
 THRESHOLD: Final = 0.85
 """Least share of a neuron's variance; Nanda et al. 2023."""
 NO_CLUSTER: Final = -1
+EXAMPLES: Final = 12
+"""Neurons whose activations are kept for figures."""
+LEVELS: Final = 255
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,44 @@ def frequency_waves(
     return waves
 
 
+def examples(found: NeuronClusters) -> Int[Tensor, " examples"]:
+    """At most 12 live neurons in order of frequency: of every frequency the best explained first.
+
+    Members of clusters come before others, and a frequency's first before any frequency's second.
+    """
+    freq, fraction = found.freq.tolist(), found.fraction.tolist()
+    live = [i for i, dead in enumerate(found.dead.tolist()) if not dead]
+    seen: Counter[int] = Counter()
+    places: list[tuple[bool, int, float, int]] = []
+    for i in sorted(live, key=lambda i: -fraction[i]):
+        places.append((int(found.cluster[i]) < 0, seen[freq[i]], -fraction[i], i))
+        seen[freq[i]] += 1
+    chosen = [place[-1] for place in sorted(places)[:EXAMPLES]]
+    chosen.sort(key=lambda i: (freq[i], -fraction[i]))
+    return torch.tensor(chosen, dtype=torch.long, device=found.freq.device)
+
+
+def _kept(acts: Float[Tensor, "pairs d_mlp"], found: NeuronClusters, p: int) -> dict[str, Tensor]:
+    """Activations of the examples in 256 levels, a fourth of their size."""
+    chosen = examples(found)
+    maps = rearrange(acts[:, chosen], "(a b) neuron -> neuron a b", a=p)
+    low, high = maps.amin(dim=(1, 2)), maps.amax(dim=(1, 2))
+    levels = LEVELS * (maps - low[:, None, None]) / (high - low)[:, None, None]
+    return {
+        "example": chosen,
+        "example_levels": levels.round().to(torch.uint8),
+        "example_range": torch.stack([low, high], dim=1),
+    }
+
+
 @typed_absence("neuron_clusters", "clustered_share", "clustered", "dead", "sizes")
 def measure(checkpoint: Subject, threshold: float = THRESHOLD) -> Result:
     """Clusters of the last layer's neurons, headline the share of live neurons in a cluster.
 
     Options: threshold (least explained fraction).
     """
-    found = neuron_clusters(neurons(checkpoint), table_task(checkpoint).n, threshold)
+    acts, p = neurons(checkpoint), table_task(checkpoint).n
+    found = neuron_clusters(acts, p, threshold)
     clustered = int((found.cluster > 0).sum())
     values = {
         "clustered_share": clustered / max(found.n_live, 1),
@@ -112,6 +147,7 @@ def measure(checkpoint: Subject, threshold: float = THRESHOLD) -> Result:
         "sizes": [f"{k}: {size}" for k, size in found.sizes.items()],
     }
     arrays = {name: vars(found)[name] for name in ("freq", "fraction", "cluster", "dead")}
+    arrays |= _kept(acts, found, p)
     definition = {**DEFINITION, "selection": f"explained fraction >= {threshold}; dead counted"}
     return report("neuron_clusters", checkpoint, values, definition, arrays)
 
@@ -120,5 +156,5 @@ DEFINITION: Final[Mapping[str, str]] = {
     "operator": "share of variance in the 8 linear and quadratic terms of one frequency",
     "centring": "each neuron by its mean over all pairs",
     "split": "all pairs; post-activation at the answer position, last layer",
-    "dtype": "the model's",
+    "dtype": "the model's; activations of at most 12 example neurons kept in 256 levels",
 }

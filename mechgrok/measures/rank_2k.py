@@ -30,7 +30,7 @@ from mechgrok.measures._modular import (
     typed_absence,
 )
 from mechgrok.measures.key_frequencies import KeyFrequencies, resolve_keys
-from mechgrok.measures.losses import row_losses
+from mechgrok.measures.losses import judge
 from mechgrok.measures.restricted_loss import check_table
 from mechgrok.runs.result import NotApplicable, Result, Value
 
@@ -83,7 +83,7 @@ def rank_2k(
     right = sum_index(p, mlp.device) if labels is None else labels
     kept = acts @ directions.T @ rows
     judged = {
-        name: _judge(x, right)
+        name: judge(x, right)
         for name, x in {"mlp": mlp, "rank_2k": kept, "complement": mlp - kept}.items()
     }
     names = _names(p, keys)
@@ -126,11 +126,6 @@ def _read_off(
     if variance == 0:
         return NotApplicable("the direction reads one value for all inputs"), float(alpha)
     return float(1 - (centred - alpha * target).square().sum() / variance), float(alpha)
-
-
-def _judge(logits: Float[Tensor, "pairs p"], labels: Int[Tensor, " pairs"]) -> tuple[float, float]:
-    correct = (logits.argmax(dim=1) == labels).double()
-    return float(row_losses(logits, labels).mean()), float(correct.mean())
 
 
 @typed_absence("rank_2k", "residual", "residual_squared", "rank_2k_loss", "complement_loss")

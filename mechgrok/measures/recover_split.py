@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mechgrok.maths.fourier import sum_index
 from mechgrok.measures.losses import row_losses
 from mechgrok.runs.result import NotApplicable, Result, Value
-from mechgrok.tasks.binary import SPLITS
+from mechgrok.tasks._pairs import SPLITS
 
 SUBJECT: Final = "run"
 SEEDS: Final = range(100)

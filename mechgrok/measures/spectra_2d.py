@@ -40,6 +40,8 @@ OPERAND_A: Final = 0
 LARGE: Final = 0.1
 """Least norm of a large component, relative to the largest one."""
 TOP: Final = 20
+CHUNK: Final = 64
+"""Columns transformed at once; bounds memory, changes no number."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,18 @@ def spectra_2d(
     Raises ValueError for an incomplete table and for keys outside 1..p//2.
     """
     check_frequencies(keys, p)
-    return {name: _spectrum(table.double(), p, keys) for name, table in tables.items()}
+    return {name: _spectrum(table, p, keys) for name, table in tables.items()}
 
 
 def _spectrum(table: Float[Tensor, "pairs d"], p: int, keys: Sequence[int]) -> Spectrum2d:
     check_pairs(table.shape[0], p)
-    # Subtracting the mean first keeps rounding of a large constant out of the small components.
-    centred = table - table.mean(dim=0)
-    norms = to_fourier_2d(rearrange(centred, "(a b) d -> a b d", a=p)).norm(dim=2)
+    power = torch.zeros(p, p, dtype=torch.float64, device=table.device)
+    for columns in table.split(CHUNK, dim=1):
+        # Subtracting the mean first keeps rounding of a large constant out of small components.
+        centred = columns.double() - columns.double().mean(dim=0)
+        grid = rearrange(centred, "(a b) d -> a b d", a=p)
+        power += to_fourier_2d(grid).square().sum(dim=2)
+    norms = power.sqrt()
     norms[0, 0] = 0
     freqs = component_frequencies(p, table.device)
     own = (freqs == torch.tensor(keys, dtype=torch.long, device=table.device)[:, None]).double()

@@ -92,6 +92,15 @@ def state_dict(found: Any, what: str) -> dict[str, Tensor]:
     return tensors
 
 
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Sha256 of the names, types, shapes and bytes of tensors, in the order of their names."""
+    found = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        found.update(f"{name} {x.dtype} {list(x.shape)} ".encode())
+        found.update(x.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
 def is_tensor(x: Any) -> bool:
     """Whether a value of a file is a tensor."""
     return isinstance(x, Tensor)

@@ -1,6 +1,7 @@
 """Checkpoints that other people published, as hooked models with a record of where they come from.
 
 `load_nanda` reads the files of progress-measures-paper (Nanda et al. 2023, arXiv 2301.05217),
+`load_openai_grok` weights of openai/grok (Power et al. 2022, arXiv 2201.02177),
 `load_transformer_lens` a saved HookedTransformer state dict. Sizes come from the tensors; what a
 file leaves open or contradicts is said, never guessed.
 
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mechgrok.config import TransformerModel
-from mechgrok.models import _nanda, _state_dict
+from mechgrok.models import _grok, _nanda, _state_dict
 from mechgrok.models._foreign import PublishedError as PublishedError
-from mechgrok.models._foreign import read_file
+from mechgrok.models._foreign import digest_of, read_file
+from mechgrok.models.post_ln import PostLN
 from mechgrok.models.transformer import Transformer
 
 
@@ -26,11 +28,11 @@ class Origin:
     """What a published file says about itself, as plain data."""
 
     file: str
-    """Its name, without the folder."""
+    """Its name, without the folder; `state dict` for tensors given directly."""
     format: str
-    """nanda or transformer_lens."""
+    """nanda, openai_grok or transformer_lens."""
     sha256: str
-    """Of the whole file."""
+    """Of the whole file, or of names and bytes of tensors given directly."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings stored in the file, or given when it was loaded; empty where there are none."""
     optimizer: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Origin:
 class Published:
     """A model somebody else trained."""
 
-    model: Transformer
+    model: Transformer | PostLN
     """In eval mode, on the cpu, in the dtype of the file."""
     origin: Origin
     """Where it comes from."""
@@ -78,6 +80,27 @@ def load_nanda(path: str | Path) -> Published:
         contradictions=tuple(found.contradictions),
     )
     return Published(found.model, origin)
+
+
+def load_openai_grok(
+    source: str | Path | Mapping[str, Any], *, act_fn: str = "relu", n_ctx: int | None = None
+) -> Published:
+    """Weights of openai/grok's transformer under its own parameter names: a state dict, or a file.
+
+    A leading `transformer.`, and a training checkpoint's `state_dict`, are taken off. `act_fn`
+    (relu or gelu) and, where the file keeps no `position_encoding`, `n_ctx` are not in the tensors;
+    without either, n_ctx is the published 50. Raises PublishedError for weights that are missing,
+    of another shape or model, for other positions than the fixed ones, and for files that need more
+    than `weights_only=True`.
+    """
+    if isinstance(source, Mapping):
+        name, saved, digest = "state dict", source, None
+    else:
+        name = Path(source).name
+        saved, digest = read_file(Path(source))
+    model, tensors, settings = _grok.read(saved, act_fn, n_ctx, name)
+    origin = Origin(name, "openai_grok", digest or digest_of(tensors), config=settings)
+    return Published(model, origin)
 
 
 def load_transformer_lens(

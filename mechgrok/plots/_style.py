@@ -52,6 +52,7 @@ TEMPLATE: Final = go.layout.Template(
         "colorway": list(PALETTE),
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
+        "coloraxis": {"colorbar": {"title": {"font": {"size": 12}}, "thickness": 16}},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
         "margin": {"l": 70, "r": 20, "t": 90, "b": 60},
@@ -140,6 +141,35 @@ def keys_of(run: Run, step: int | None) -> tuple[int, ...]:
         if result.step == step and isinstance(found, list | tuple):
             return tuple(int(k) for k in found if isinstance(k, int))
     return ()
+
+
+def frequency_ticks(n_freqs: int, keys: Sequence[int], components: bool = False) -> dict[str, Any]:
+    """Ticks of an axis of frequencies 1..n_freqs: the keys where there are any, or round numbers.
+
+    With `components` the axis counts const, cos 1, sin 1, ... and a tick lies between its two.
+    """
+    freqs = sorted(keys) or [1, *range(10, n_freqs + 1, 10)]
+    places = [2 * k - 0.5 if components else k for k in freqs]
+    return {"tickvals": places, "ticktext": [str(k) for k in freqs], "tickangle": 0}
+
+
+def square(figure: go.Figure, row: int, col: int) -> None:
+    """Give both axes of a subplot one scale, without moving it away from its title."""
+    place: Any = figure.get_subplot(row, col)
+    figure.update_xaxes(constrain="domain", row=row, col=col)
+    figure.update_yaxes(
+        scaleanchor=place.xaxis.plotly_name.replace("axis", ""),
+        constrain="domain",
+        constraintoward="top",
+        row=row,
+        col=col,
+    )
+
+
+def listed(result: Result, name: str) -> list[Any]:
+    """A value that is a list; empty for any other."""
+    found = result.values.get(name)
+    return list(found) if isinstance(found, list | tuple) else []
 
 
 def spelled(keys: Sequence[int]) -> str:

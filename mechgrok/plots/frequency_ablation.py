@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechgrok.plots._style import BLACK, BLUE, GREY, KEY, absence, dress, sentence, spelled
+from mechgrok.plots._style import BLACK, BLUE, GREY, KEY, absence, dress, listed, sentence, spelled
 from mechgrok.runs.result import Result
 from mechgrok.runs.run import Run
 
@@ -51,7 +51,7 @@ def plot(run: Run) -> go.Figure:
     figure.update_yaxes(range=[-0.03, 1.08], row=1, col=2)
     figure.update_xaxes(title="scale of the frequencies (0 removes, 1 intact)", row=1, col=2)
     figure.update_layout(legend={"orientation": "h", "y": -0.27})
-    keys = [int(k) for k in _listed(saved, "keys")]
+    keys = [int(k) for k in listed(saved, "keys")]
     split = saved.definition.get("split", "")
     note = f"{spelled(keys)}; judged on {split}<br>" + "<br>".join(check_lines(saved))
     return dress(figure, TITLE, run, saved.step, note=note, height=580)
@@ -59,7 +59,7 @@ def plot(run: Run) -> go.Figure:
 
 def check_lines(saved: Result) -> list[str]:
     """The check's lines with their numbers, each marked passed or failed."""
-    failed = [str(line) for line in _listed(saved, "failed_lines")]
+    failed = [str(line) for line in listed(saved, "failed_lines")]
     lines = []
     for start, value in LINES.items():
         broken = next((line for line in failed if line.startswith(start)), None)
@@ -68,11 +68,6 @@ def check_lines(saved: Result) -> list[str]:
             f"✗ failed: {broken}" if broken else f"✓ passed: {start}: lost {lost:.1f} points"
         )
     return lines
-
-
-def _listed(saved: Result, name: str) -> list:
-    found = saved[name]
-    return list(found) if isinstance(found, list | tuple) else []
 
 
 def _bars(figure: go.Figure, saved: Result) -> None:

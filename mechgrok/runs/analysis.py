@@ -52,12 +52,10 @@ def measure(
     """Results of several measures, from the cache where they are, otherwise computed and saved.
 
     Each checkpoint is opened once for all measures. A measure whose subject is a run is computed
-    once; options a measure does not take are not passed to it.
+    once, and last, since it may read what the others saved; options a measure does not take are
+    not passed to it.
     """
     jobs = [_Job(run, name, options) for name in names]
-    for job in jobs:
-        if job.subject == "run":
-            job.add(None, run)
     for step in steps:
         due = [job for job in jobs if job.subject == "checkpoint" and not job.has(step)]
         checkpoint = run.checkpoint(step) if due else None
@@ -65,6 +63,10 @@ def measure(
             job.add(step, checkpoint)
     for job in jobs:
         job.save()
+    for job in jobs:
+        if job.subject == "run":
+            job.add(None, run)
+            job.save()
     return {job.name: job.results(steps) for job in jobs}
 
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 from mechgrok import discovery
 from mechgrok.runs.result import NotApplicable, Result
 from mechgrok.runs.run import Run
+from mechgrok.runs.series_set import SeriesSet
 from mechgrok.runs.storage import RunError
+from mechgrok.runs.table import run_table
+from mechgrok.runs.times import RunTimes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,18 +43,28 @@ class Runs(Sequence[Run]):
             raise RunError(f"{name} measures one {module.SUBJECT}; use `runs.table({name!r})`")
         return discovery.load("measures", name)(self, **options)
 
-    def table(self, name: str = "times", **options: Any) -> "pd.DataFrame":
-        """One row per run and value of a measure, taken at each run's last checkpoint."""
+    def table(self, measure: str | None = None, **options: Any) -> "pd.DataFrame":
+        """One row per run: settings that differ, seed, state, times and last metrics.
+
+        With a measure, one row per run and value of it, at each run's last checkpoint.
+        """
         import pandas as pd
 
-        return pd.concat([run.measure(name, **options).table() for run in self], ignore_index=True)
+        if measure is None:
+            return run_table(self)
+        tables = [run.measure(measure, **options).table() for run in self]
+        return pd.concat(tables, ignore_index=True)
 
-    def series(self, names: str | Sequence[str], **options: Any) -> "pd.DataFrame":
-        """Metrics and measures of every run over its steps: run, seed, step, measure, value."""
-        import pandas as pd
+    def times(self, memorised: float = 0.99, generalised: float = 0.99) -> RunTimes:
+        """When every run memorised and generalised, as intervals or censored.
 
-        frames = [run.series(names, **options).table() for run in self]
-        return pd.concat(frames, ignore_index=True)
+        The thresholds are fractions of right answers, to be held for 3 evaluations.
+        """
+        return RunTimes.of(self, memorised, generalised)
+
+    def series(self, names: str | Sequence[str], **options: Any) -> SeriesSet:
+        """Metrics and measures of every run over its steps."""
+        return SeriesSet(self, [run.series(names, **options) for run in self])
 
     def values(self, measure: str, value: str, **options: Any) -> list[Any]:
         """One value per run; None where it does not apply (censored, say)."""

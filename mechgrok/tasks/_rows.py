@@ -84,6 +84,16 @@ class Rows:
         found[self.splits[split]] = True
         return found
 
+    def text(self, split: str) -> list[str]:
+        """The rows of a split, each its tokens and the answer read at the last of them."""
+        rows = self.splits[split]
+        last = self.answer_positions[rows] == self.n_ctx - 1
+        if not bool(last.any(dim=1).all()):
+            raise ValueError("a row's last token is not where an answer is read")
+        answers = self.labels[rows].gather(1, last.int().argmax(dim=1, keepdim=True))
+        whole = torch.cat([self.tokens[rows], answers], dim=1)
+        return [" ".join(self.vocabulary[token] for token in row) for row in whole.tolist()]
+
     def to_dataset(self) -> "DatasetDict":
         """The splits as a `datasets.DatasetDict`: tokens, answer_positions, labels and the tags."""
         from datasets import Dataset, DatasetDict
@@ -109,3 +119,12 @@ def check_tokens(tokens: Int[Tensor, "rows n_ctx"], d_vocab: int) -> None:
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= d_vocab:
         raise ValueError(f"token ids reach from {low} to {high}; expected 0..{d_vocab - 1}")
+
+
+def twin_in_train(
+    n: int, a: Int[Tensor, " rows"], b: Int[Tensor, " rows"], train: Int[Tensor, " train"]
+) -> Int[Tensor, " rows"]:
+    """1 where the row (b, a) is trained on; a twin that is not a row counts as absent."""
+    table = torch.zeros(n, n, dtype=torch.long)
+    table[a[train], b[train]] = 1
+    return table[b, a]

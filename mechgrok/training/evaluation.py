@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mechgrok.config import CrossEntropy
 from mechgrok.training import losses
@@ -20,29 +21,57 @@ def evaluate(model: nn.Module, task: Any, loss: Loss, split: str, device: str) -
 
     Raises ValueError for a split the task does not have.
     """
-    if split not in task.splits:
-        raise ValueError(f"unknown split {split!r}; the task has {sorted(task.splits)}")
-    rows = task.splits[split]
-    quiet = torch.Generator(device).manual_seed(0)
-    totals: dict[str, float] = {}
-    with _evaluating(model), torch.no_grad():
-        for chunk in rows.split(CHUNK):
-            _, parts = loss(model, Batch.of(task, chunk, device), quiet)
-            for name, part in parts.items():
-                totals[name] = totals.get(name, 0.0) + float(part.double().sum())
-    return {name: total / len(rows) for name, total in totals.items()}
+    return _means(_parts(model, task, loss, split, device))
 
 
 def evaluate_splits(model: nn.Module, task: Any, loss: Loss, device: str) -> dict[str, float]:
-    """train_loss, test_loss, train_acc and test_acc (fractions)."""
-    found: dict[str, Mapping[str, float]] = {
-        split: evaluate(model, task, loss, split, device) for split in ("train", "test")
-    }
+    """train_loss, test_loss, train_acc and test_acc (fractions), and more where there is more.
+
+    A task of several answers adds those of the first one (`test_answer_loss`, `test_answer_acc`); a
+    task with the tag `twin_in_train` adds `test_acc_twin` and `test_acc_no_twin`: accuracy on test
+    rows (a, b) whose swapped twin (b, a) is, or is not, trained on, each where such rows exist.
+    """
+    parts = {split: _parts(model, task, loss, split, device) for split in ("train", "test")}
+    means = {split: _means(found) for split, found in parts.items()}
     names = {"loss": "loss", "correct": "acc"}
-    return {
-        f"{split}_{short}": found[split][part]
+    names |= {"answer_loss": "answer_loss", "answer_correct": "answer_acc"}
+    columns = {
+        f"{split}_{short}": means[split][part]
         for part, short in names.items()
         for split in ("train", "test")
+        if part in means[split]
+    }
+    return columns | _by_twin(task, torch.cat(parts["test"]["correct"]).cpu())
+
+
+def _by_twin(task: Any, correct: Float[Tensor, " test"]) -> dict[str, float]:
+    if "twin_in_train" not in task.tags:
+        return {}
+    twin = task.tags["twin_in_train"][task.splits["test"]].bool()
+    kinds = {"test_acc_twin": correct[twin], "test_acc_no_twin": correct[~twin]}
+    return {name: float(kind.mean()) for name, kind in kinds.items() if len(kind)}
+
+
+def _parts(
+    model: nn.Module, task: Any, loss: Loss, split: str, device: str
+) -> dict[str, list[Float[Tensor, " rows"]]]:
+    """Every per-row part of the loss over a split, in chunks."""
+    if split not in task.splits:
+        raise ValueError(f"unknown split {split!r}; the task has {sorted(task.splits)}")
+    quiet = torch.Generator(device).manual_seed(0)
+    found: dict[str, list[Tensor]] = {}
+    with _evaluating(model), torch.no_grad():
+        for chunk in task.splits[split].split(CHUNK):
+            _, parts = loss(model, Batch.of(task, chunk, device), quiet)
+            for name, part in parts.items():
+                found.setdefault(name, []).append(part.double())
+    return found
+
+
+def _means(parts: Mapping[str, list[Float[Tensor, " rows"]]]) -> dict[str, float]:
+    return {
+        name: sum(float(chunk.sum()) for chunk in chunks) / sum(map(len, chunks))
+        for name, chunks in parts.items()
     }
 
 

@@ -55,7 +55,7 @@ def make(config: CrossEntropy) -> Loss:
     def loss(
         model: Any, batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, ""], Parts]:
-        return cross_entropy(read_logits(model, batch), batch.labels, in_float64)
+        return cross_entropy(read_logits(model, batch, generator), batch.labels, in_float64)
 
     return loss
 
@@ -67,6 +67,8 @@ def cross_entropy(
 ) -> tuple[Float[Tensor, ""], Parts]:
     """Mean cross-entropy over all answers; per row its mean loss and whether every answer is right.
 
+    Rows of several answers also get the loss of their first and whether that one is right:
+    openai/grok averages the answer with the closing eos, which halves the loss of the answer.
     Raises ValueError when no row has an answer.
     """
     present = labels != IGNORE
@@ -82,12 +84,19 @@ def cross_entropy(
     right = (logits.argmax(-1) == labels) | ~present
     per_row = losses.sum(1) / present.sum(1).clamp(min=1)
     scalar = losses.sum() / present.sum()
-    return scalar, {"loss": per_row.detach(), "correct": right.all(1).to(losses.dtype)}
+    parts = {"loss": per_row.detach(), "correct": right.all(1).to(losses.dtype)}
+    if labels.shape[1] > 1:
+        first = present.int().argmax(dim=1, keepdim=True)
+        parts["answer_loss"] = losses.detach().gather(1, first)[:, 0]
+        parts["answer_correct"] = right.gather(1, first)[:, 0].to(losses.dtype)
+    return scalar, parts
 
 
-def read_logits(model: Any, batch: Batch) -> Float[Tensor, "rows n_answers d_vocab_out"]:
-    """Logits at each row's own answer positions."""
-    logits = answer_logits(model, batch.tokens, batch.positions)
+def read_logits(
+    model: Any, batch: Batch, generator: torch.Generator | None = None
+) -> Float[Tensor, "rows n_answers d_vocab_out"]:
+    """Logits at each row's own answer positions; noise in training is drawn from `generator`."""
+    logits = answer_logits(model, batch.tokens, batch.positions, generator)
     if batch.answer_positions.shape[1] == len(batch.positions) == 1:
         return logits
     table = torch.full((batch.tokens.shape[1],), -1, device=logits.device)

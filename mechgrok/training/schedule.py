@@ -102,22 +102,44 @@ class Progress:
         """From its saved form."""
         return cls(data["metrics"], data["streaks"], data["reached"])
 
-    def after(self, metrics: Mapping[str, float], evaluate_every: int) -> "Progress":
-        """With one more evaluation."""
+    def after(
+        self,
+        metrics: Mapping[str, float],
+        evaluate_every: int,
+        threshold: float = GENERALISED[1],
+    ) -> "Progress":
+        """With one more evaluation; `threshold` is the stop rule's."""
         streaks, reached = dict(self.streaks), dict(self.reached)
-        for name, (metric, threshold) in _MOMENTS.items():
-            streaks[name] = streaks.get(name, 0) + 1 if metrics[metric] >= threshold else 0
+        for name, (metric, least) in (_MOMENTS | _stop_moment(threshold)).items():
+            streaks[name] = streaks.get(name, 0) + 1 if metrics[metric] >= least else 0
             if streaks[name] == CONSECUTIVE and name not in reached:
                 reached[name] = int(metrics["step"]) - (CONSECUTIVE - 1) * evaluate_every
         return Progress(dict(metrics), streaks, reached)
 
     def stop_reason(self, step: int, stop: Stop) -> str | None:
         """Why training ends at this step, or None."""
-        since = self.reached.get("generalised")
+        since = self.trigger(stop)
         if stop.after_generalised is not None and since is not None:
             if step >= since + stop.after_generalised:
-                return f"{stop.after_generalised} steps after generalising at {since}"
+                return f"{stop.after_generalised} steps after {self._words(stop)} at {since}"
         return f"max_steps {stop.max_steps}" if step >= stop.max_steps else None
+
+    def trigger(self, stop: Stop) -> int | None:
+        """The evaluation from which `after_generalised` counts, or None."""
+        [name] = _stop_moment(stop.threshold)
+        return self.reached.get(name)
+
+    def _words(self, stop: Stop) -> str:
+        [name] = _stop_moment(stop.threshold)
+        return "generalising" if name == "generalised" else name
 
 
 _MOMENTS = {"memorised": MEMORISED, "generalised": GENERALISED}
+
+
+def _stop_moment(threshold: float) -> dict[str, tuple[str, float]]:
+    """The moment the stop rule waits for, under a name of its own where it is another one."""
+    metric, usual = GENERALISED
+    if threshold == usual:
+        return {"generalised": GENERALISED}
+    return {f"{metric} {threshold:g}": (metric, threshold)}

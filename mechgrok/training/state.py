@@ -1,5 +1,6 @@
 """Everything that decides the next update, and its saved form: resume is exact to the bit."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,19 @@ KEPT_STATES = 2
 class Batches:
     """Row indices of each step: full batch, or shuffled epochs whose place is part of the state."""
 
-    def __init__(self, rows: Int[Tensor, " train"], batch_size: int | None, seed: int) -> None:
-        """Batches of `batch_size` rows; None, or at least as many as there are, is full batch."""
+    def __init__(
+        self,
+        rows: Int[Tensor, " train"],
+        batch_size: int | None,
+        seed: int,
+        share: float | None = None,
+    ) -> None:
+        """Batches of at most `batch_size` rows and this share of all; all rows is full batch."""
+        limits = [len(rows)] if batch_size is None else [len(rows), batch_size]
+        limits += [] if share is None else [math.ceil(share * len(rows))]
         self.rows = rows
-        self.full = batch_size is None or batch_size >= len(rows)
-        self.size = len(rows) if batch_size is None else min(batch_size, len(rows))
+        self.size = min(limits)
+        self.full = self.size == len(rows)
         self.generator = torch.Generator().manual_seed(seed)
         self.order = torch.empty(0, dtype=torch.long)
         self.cursor = 0

@@ -93,6 +93,10 @@ class _Trainer:
             raise ConfigError(
                 "schedule.evaluate_every must be at least 1, stop.max_steps at least 0"
             )
+        if not 0 < config.stop.threshold <= 1:
+            raise ConfigError(
+                f"stop.threshold = {config.stop.threshold}; expected an accuracy above 0, at most 1"
+            )
         self.task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
         self.loss = losses.make(config.loss)
         self.state = self._fresh_state()
@@ -106,12 +110,14 @@ class _Trainer:
         if config.init_from is not None and resume_step(self.directory) is None:
             load_weights(model, read_weights(config.init_from))
         trained = [p for p in model.parameters() if p.requires_grad]
+        optim, rows = config.optim, self.task.splits["train"]
+        noise = torch.Generator(config.device).manual_seed(config.seeds.noise)
         state = State(
             config=config,
             model=model,
-            optimizer=optimizers.make(trained, config.optim),
-            batches=Batches(self.task.splits["train"], config.optim.batch_size, config.seeds.batch),
-            noise=torch.Generator(config.device).manual_seed(config.seeds.noise),
+            optimizer=optimizers.make(trained, optim, noise),
+            batches=Batches(rows, optim.batch_size, config.seeds.batch, optim.batch_share),
+            noise=noise,
             recorders=recorders.make(config.record.recorders, self.directory, config, self.task),
         )
         if config.optim.ema is not None:
@@ -189,7 +195,8 @@ class _Trainer:
             if not all(math.isfinite(value) for value in metrics.values()):
                 self._diverged(f"metrics {metrics}")
             self.log.append(metrics)
-            state.progress = state.progress.after(metrics, self.config.schedule.evaluate_every)
+            every, threshold = self.config.schedule.evaluate_every, self.config.stop.threshold
+            state.progress = state.progress.after(metrics, every, threshold)
             self.shown.show(metrics)
         if self.checkpoint_due(state.step, state.progress.metrics):
             self._save()
@@ -265,6 +272,7 @@ class _Trainer:
     def _status(self, state: str, reason: str = "") -> None:
         found = {"state": state, "step": self.state.step, "reason": reason}
         found |= {"reached": dict(self.state.progress.reached)}
+        found |= {"trigger": self.state.progress.trigger(self.config.stop)}
         # over all processes of the run: what the seconds per step are taken from
         found["seconds"] = round(self.before.get("seconds", 0) + self.shown.seconds, 3)
         done = self.state.step - (self.resumed or 0)

@@ -6,6 +6,7 @@ that imported the function runs the planted version.
 
 import importlib
 import inspect
+import textwrap
 from dataclasses import dataclass
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Plant:
-    """A bug: in `function` of `module`, `old` becomes `new`."""
+    """A bug: in `function` (or Class.method) of `module`, `old` becomes `new`."""
 
     measure: str
     module: str
@@ -108,16 +109,16 @@ PLANTS = {
     "keys kept instead of removed": Plant(
         "excluded_loss",
         "measures.excluded_loss",
-        "excluded_logits",
-        "return logits - sum",
-        "return logits * 0 + sum",
+        "_Remove.__call__",
+        "self.whole[rows] - part",
+        "self.whole[rows] * 0 + part",
     ),
     "one key removes all": Plant(
         "excluded_loss",
         "measures.excluded_loss",
         "excluded_loss",
-        "remove([k])",
-        "remove(keys)",
+        "remove([k], judged)",
+        "remove(keys, judged)",
     ),
     "excluded on all pairs": Plant(
         "excluded_loss", "measures.excluded_loss", "excluded_loss", '"train" in rows', "False"
@@ -194,14 +195,14 @@ PLANTS = {
     "cube of a + b + c": Plant(
         "excluded_loss",
         "measures.excluded_loss",
-        "_without_cosines",
+        "_cosines",
         "element[:, None] - element",
         "element[:, None] + element",
     ),
     "skip path forgotten": Plant(
         "excluded_loss",
         "measures.excluded_loss",
-        "_without",
+        "_Remove.__init__",
         'variant == "activation without skip"',
         "True",
     ),
@@ -219,6 +220,40 @@ PLANTS = {
         "draw * (matrix.norm() / draw.norm())",
         "draw",
     ),
+    "profile of a + b + c": Plant(
+        "logit_cosines",
+        "measures.logit_cosines",
+        "_by_difference",
+        "element[:, None] - element",
+        "element[:, None] + element",
+    ),
+    "examples of one frequency": Plant(
+        "neuron_clusters", "measures.neuron_clusters", "examples", "seen[freq[i]] += 1", "pass"
+    ),
+    "only the key's own component": Plant(
+        "embedding_circles",
+        "measures.embedding_circles",
+        "_circle",
+        "points = centred @ plane",
+        "points = waves.T @ directions @ plane",
+    ),
+    "circle of raw tokens": Plant(
+        "embedding_circles",
+        "measures.embedding_circles",
+        "embedding_circles",
+        "W_E.double() - W_E.double().mean(dim=0)",
+        "W_E.double()",
+    ),
+    "controls hold keys of the dose": Plant(
+        "dose_response",
+        "measures.dose_response",
+        "dose_response",
+        "draw_control(others,",
+        "draw_control(range(1, p // 2 + 1),",
+    ),
+    "half of everything": Plant(
+        "dose_response", "measures.dose_response", "_half", "accuracy[-1] / 2", "0.5"
+    ),
     "constant counted in a head's total": Plant(
         "attention_spectra",
         "measures.attention_spectra",
@@ -226,22 +261,111 @@ PLANTS = {
         "shares = power / power.sum()",
         "shares = power / to_fourier(table).square().sum()",
     ),
-    "mean ablation over positions": Plant(
+    "mean ablation over components": Plant(
         "component_ablation", "measures.component_ablation", "replace", "mean(dim=0", "mean(dim=1"
     ),
+    "accuracy of the least logit": Plant(
+        "component_ablation", "measures.losses", "judge", "argmax", "argmin"
+    ),
+    "cluster added instead of removed": Plant(
+        "neuron_ablation",
+        "measures.neuron_ablation",
+        "neuron_ablation",
+        "logits - part",
+        "logits + part",
+    ),
     "resampled from the same row": Plant(
-        "component_ablation",
-        "measures.component_ablation",
-        "replace",
-        "activation[rows][index]",
-        "activation[index]",
+        "neuron_ablation", "measures.neuron_ablation", "substitute", "part[order]", "part"
+    ),
+    "controls from the cluster": Plant(
+        "neuron_ablation",
+        "measures.neuron_ablation",
+        "_complement",
+        "outside[chosen] = False",
+        "outside[:] = False; outside[chosen] = True",
+    ),
+    "products left out": Plant(
+        "polynomial_replacement",
+        "maths.pair_terms",
+        "polynomial",
+        " + product_terms(table, p, [k])",
+        "",
+    ),
+    "squares of another frequency": Plant(
+        "polynomial_replacement",
+        "maths.pair_terms",
+        "polynomial",
+        "min(2 * k % p, -2 * k % p)",
+        "min(3 * k % p, -3 * k % p)",
+    ),
+    "neurons in one frequency": Plant(
+        "polynomial_replacement",
+        "measures.polynomial_replacement",
+        "polynomial_replacement",
+        "own = freqs == k",
+        "own = freqs > 0",
+    ),
+    "keys excluded as others": Plant(
+        "loss_variants",
+        "measures.loss_variants",
+        "loss_variants",
+        "if k not in keys",
+        "if k in keys",
+    ),
+    "variants all the default": Plant(
+        "loss_variants",
+        "measures.excluded_loss",
+        "_Remove.__call__",
+        'self.variant == "3-D"',
+        "False",
+    ),
+    "change not per step": Plant(
+        "update_norm", "measures.update_norm", "_between", "change / passed", "change"
+    ),
+    "crossing before the peak": Plant(
+        "loss_crossings",
+        "measures.loss_crossings",
+        "loss_crossings",
+        "steps[peak:], test_loss[peak:]",
+        "steps, test_loss",
+    ),
+    "removed twice": Plant(
+        "frequency_removal",
+        "measures.frequency_removal",
+        "frequency_removal",
+        "(1 - scale) *",
+        "2 *",
+    ),
+    "classes of all frequencies": Plant(
+        "frequency_removal", "measures.frequency_removal", "_of_classes", "@ waves.T @ waves", ""
+    ),
+    "shares without the p pairs of each sum": Plant(
+        "frequency_removal", "measures.frequency_removal", "sum_shares", " * p\n", "\n"
+    ),
+    "one evaluation is a movement": Plant(
+        "lead", "measures.lead", "first_movement", "i : i + CONSECUTIVE", "i : i + 1"
+    ),
+    "extreme of the whole run": Plant(
+        "lead",
+        "measures.lead",
+        "first_movement",
+        "accumulate((sign * x for x in values), min)",
+        "[sign * values[-1]] * len(values)",
+    ),
+    "movement before memorisation": Plant(
+        "lead",
+        "measures.lead",
+        "first_movement",
+        "steps = [step for step, _ in points if step >= since]\n"
+        "    values = [value for step, value in points if step >= since]",
+        "steps, values = zip(*points)",
     ),
     "controls hold keys": Plant(
         "frequency_ablation",
         "measures.frequency_ablation",
         "frequency_ablation",
-        "_draw(others,",
-        "_draw(tuple(range(1, p // 2 + 1)),",
+        "draw_control(others,",
+        "draw_control(tuple(range(1, p // 2 + 1)),",
     ),
     "weights not restored": Plant(
         "frequency_ablation",
@@ -290,9 +414,11 @@ PLANTS = {
 def plant(bug: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Swap the function's code for its source with the bug in it."""
     module = importlib.import_module(f"mechgrok.{bug.module}")
-    function = inspect.unwrap(vars(module)[bug.function])
-    source = inspect.getsource(function)
+    owner, _, name = bug.function.rpartition(".")
+    holder = vars(vars(module)[owner]) if owner else vars(module)
+    function = inspect.unwrap(holder[name])
+    source = textwrap.dedent(inspect.getsource(function))
     assert source.count(bug.old) == 1, f"{bug.old!r} is not once in {bug.function}"
     scope = dict(vars(module))
     exec(source.replace(bug.old, bug.new), scope)
-    monkeypatch.setattr(function, "__code__", inspect.unwrap(scope[bug.function]).__code__)
+    monkeypatch.setattr(function, "__code__", inspect.unwrap(scope[name]).__code__)

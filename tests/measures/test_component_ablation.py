@@ -1,53 +1,91 @@
-"""Component ablation: hooks do what their names say, and each cluster has a control."""
+"""Component ablation: every edit equals the hooked forward with the hook that its name says."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from measures.closed_forms import cross_entropy
 from measures.stand_in import StandIn, model, task, untrained
+from torch import Tensor
 
 import mechgrok as mg
-from mechgrok import measures
+from mechgrok.measures import _last_block
 from mechgrok.runs.result import NotApplicable
 
 QUICK = Path(__file__).parents[1] / "data" / "quick_grokked"
 measure = mg.discovery.load("measures", "component_ablation")
 
 
-def test_edits_are_the_parts_they_remove() -> None:
-    checkpoint = untrained(7)
-    found, net = measure(checkpoint), checkpoint.model
-    assert "train" in found.definition["split"]
-    rows = checkpoint.task.splits["train"]
+def hooked(checkpoint: StandIn, name: str, edit: Callable[[Tensor], Tensor]) -> Tensor:
+    """Logits at the answer of the training rows, all of them in one hooked forward."""
+    tokens = checkpoint.task.tokens[checkpoint.task.splits["train"]]
+    hook = (name, lambda activation, hook: edit(activation))
     with torch.no_grad():
-        _, cache = net.run_with_cache(checkpoint.task.tokens[rows])
-        alone = cache["blocks.0.hook_mlp_out"][:, -1] @ net.unembed.W_U  # b_U starts at 0
-    labels = checkpoint.task.labels[rows, 0]
-    assert isinstance(found["no skip path_loss"], float)
-    assert found["no skip path_loss"] == pytest.approx(
-        cross_entropy(alone.double(), labels), abs=1e-6
-    )
-    assert found["original_loss"] != found["L0H0 zero_loss"]
+        return checkpoint.model.run_with_hooks(tokens, fwd_hooks=[hook])[:, -1].double()
 
 
-def test_a_grokked_model_and_its_controls(tmp_path: Path) -> None:
-    run = mg.load_run(shutil.copytree(QUICK, tmp_path / "quick"))
-    found = run.measure("component_ablation", n_controls=1)
+def without_head(z: Tensor, head: int, mean: bool) -> Tensor:
+    """The mixed values with one head's at zero or at their mean."""
+    z = z.clone()
+    z[:, :, head] = z[:, :, head].mean(dim=0, keepdim=True) if mean else 0
+    return z
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_edits_equal_the_hooked_forward(n_layers: int) -> None:
+    of = task(7)
+    checkpoint = StandIn(of, model(of, n_layers=n_layers).double())
+    checkpoint.model.cfg.dtype = torch.float64  # .double() leaves it stale (TransformerLens)
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            parameter.add_(0.1)  # biases start at 0 and would hide
+    found = measure(checkpoint)
+    assert "train" in found.definition["split"]
+    labels = of.labels[of.splits["train"], 0]
+    last = n_layers - 1
+    edits: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+        "original": ("hook_embed", lambda x: x),
+        "position zero": ("hook_pos_embed", lambda x: 0 * x),
+    }
+    for layer in range(n_layers):
+        z, pattern = f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.attn.hook_pattern"
+        edits[f"L{layer}H1 zero"] = (z, lambda x: without_head(x, 1, mean=False))
+        edits[f"L{layer}H0 mean"] = (z, lambda x: without_head(x, 0, mean=True))
+        edits[f"L{layer} mean attention"] = (
+            pattern,
+            lambda x: x.mean(dim=0, keepdim=True).expand_as(x),
+        )
+    losses = {}
+    for name, (hook, edit) in edits.items():
+        losses[name] = cross_entropy(hooked(checkpoint, hook, edit), labels)
+        assert found[f"{name}_loss"] == pytest.approx(losses[name], abs=1e-10), name
+    assert len({round(loss, 7) for loss in losses.values()}) == len(losses), "edits that do nothing"
+    _, cache = checkpoint.model.run_with_cache(of.tokens[of.splits["train"]])
+    net = checkpoint.model
+    alone = cache[f"blocks.{last}.hook_mlp_out"][:, -1] @ net.unembed.W_U + net.unembed.b_U
+    expected = cross_entropy(alone.detach().double(), labels)
+    assert found["no skip path_loss"] == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_recorded_block_gives_the_hooked_neurons() -> None:
+    checkpoint = untrained(7)
+    block = _last_block.record(checkpoint, torch.arange(49))
+    _, cache = checkpoint.model.run_with_cache(checkpoint.task.tokens)
+    acts = block.neurons(block.mid(block.z()))
+    assert torch.allclose(acts, cache["blocks.0.mlp.hook_post"][:, -1], atol=1e-6)
+    assert torch.allclose(block.logits(), checkpoint.answer_logits[:, 0], atol=1e-6)
+
+
+def test_a_grokked_model(tmp_path: Path) -> None:
+    found = mg.load_run(shutil.copytree(QUICK, tmp_path / "quick")).measure("component_ablation")
     assert found.definition["split"].startswith("test")
     values = {name: x for name, x in found.values.items() if isinstance(x, float)}
-    clusters = [n.split()[1] for n in values if n.startswith("neurons ") and "zero_loss" in n]
-    assert clusters
     assert values["original_accuracy"] > 0.99
     assert values["no skip path_accuracy"] > 0.9
     assert values["position zero_loss"] > values["original_loss"]
-    own = sum(values[f"neurons {k} zero_loss"] for k in clusters)
-    control = sum(values.get(f"control 0 of {k} zero_loss", 0.0) for k in clusters)
-    assert own > 0
-    assert control > 0
-    again = run[-1]
-    assert not any(point.fwd_hooks for point in again.model.hook_points())
+    assert values["L0 mean attention_loss"] > 10 * values["original_loss"]
 
 
 def test_what_does_not_apply_is_typed() -> None:
@@ -57,7 +95,3 @@ def test_what_does_not_apply_is_typed() -> None:
     net = model(task(7))
     net.cfg.attn_only = True
     assert isinstance(measure(StandIn(task(7), net)).headline, NotApplicable)
-    with pytest.raises(ValueError, match="without hooks"):
-        measures.component_ablation(lambda hooks: (0.0, 0.0), {"nothing": []})
-    with pytest.raises(ValueError, match="at least 1"):
-        measure(untrained(7), n_controls=0)

@@ -3,8 +3,9 @@
 import importlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import gromov
 import pytest
 import torch
 from measures import closed_forms as known
@@ -55,6 +56,10 @@ def check_logit_cosines() -> None:
         near(float(found.cosines.square().sum()), 1)
         near(found.fve_rows, 1)
         near(found.fve_both, 1)
+        assert int(found.profile.argmax()) == 0  # the right answer
+        near(float(found.profile[0]), sum(alpha.values()))
+        late = measures.logit_cosines(known.cosine_logits(p, alpha).roll(1, dims=1), p, list(alpha))
+        assert int(late.profile.argmax()) == p - 1  # the class after the right one: d = -1
 
 
 def check_key_frequencies() -> None:
@@ -71,6 +76,12 @@ def check_neuron_clusters() -> None:
     assert found.cluster.tolist() == [9, 11, -1]
     for fraction, expected in zip(found.fraction.tolist(), (1, 1, 0), strict=True):
         near(fraction, expected)
+    examples = importlib.import_module("mechgrok.measures.neuron_clusters").examples
+    acts = known.pure_neurons(P, [9] * 20 + [2])
+    acts[:, 20] += 0.1 * known.noise(P * P)  # the least pure, but the first of its frequency
+    many = measures.neuron_clusters(acts, P)
+    assert examples(many).tolist()[0] == 20
+    assert len(examples(many)) == 12
 
 
 def check_restricted_loss() -> None:
@@ -204,20 +215,146 @@ def check_attention_spectra() -> None:
     near(float(found.shares.sum()), 1)
 
 
+def check_embedding_circles() -> None:
+    angle = 2 * torch.pi / P * torch.arange(P).double()
+    waves = [torch.cos(3 * angle), 0.5 * torch.sin(3 * angle), torch.cos(11 * angle)]
+    matrix = torch.stack([waves[0] + waves[2], waves[1], torch.ones(P)], dim=1) + 4
+    found = measures.embedding_circles(matrix, [3])[3]
+    near(found.roundness, 0.5)
+    near(found.share, 1.25 / 2.25)  # cos 11 lies in the plane of 3
+    near(float(found.points[0, 0]), 2)
+    near(float(found.points[:, 1].abs().max()), float(waves[1].max()))
+
+
+def check_dose_response() -> None:
+    def evaluate(freqs: Sequence[int], scale: float) -> tuple[float, float]:
+        return 1 - scale, 0.8 * scale if set(freqs) & set(ALPHA) else 0.8
+
+    chance = torch.Generator().manual_seed(0)
+    found = measures.dose_response(evaluate, list(ALPHA), p=P, generator=chance)
+    assert isinstance(found.half, float)
+    near(found.half, 0.5)
+    assert found.controls.shape == (5, 11, 2)
+    assert bool((found.controls[..., 1] == 0.8).all())
+    assert found.keys[-1].tolist() == found.controls[0, -1].tolist() == [0, 0.8]
+
+
 def check_component_ablation() -> None:
     module = importlib.import_module("mechgrok.measures.component_ablation")
     x = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
-    rows, index = torch.tensor([1, 0]), (slice(None), 1)
-    for mode, expected in (("zero", [0, 0]), ("mean", [4, 4]), ("resample", [6, 2])):
-        changed = module.replace(x, None, index=index, mode=mode, rows=rows)
+    for mode, expected in (("zero", [0, 0]), ("mean", [4, 4])):
+        changed = module.replace(x, (slice(None), 1), mode)
         assert changed[:, 1].tolist() == expected
         assert changed[:, 0].tolist() == [1, 3]
-    (_, keep), (_, only_mlp) = module.skip_path(0)
-    keep(x, hook=None)
-    assert torch.equal(only_mlp(x + 1, hook=None), x)
-    edits = {"both": module.skip_path(0)}
-    found = measures.component_ablation(lambda hooks: (float(len(hooks)), 1.0), edits)
-    assert {name: edit.loss for name, edit in found.items()} == {"original": 0, "both": 2}
+    found = measures.component_ablation({"flat": x * 0, "right": x}, torch.tensor([1, 1]))
+    near(found["flat"].loss, math.log(2))
+    near(found["right"].loss, (math.log1p(math.exp(-1)) + math.log1p(math.exp(-3))) / 2)
+    assert found["right"].accuracy == 1
+
+
+def check_neuron_ablation() -> None:
+    keys, chance = (3, 7), torch.Generator().manual_seed(0)
+    net = gromov.network(P, 40, 0, keys)
+    alone = {k: net.neurons[:, net.freqs == k] for k in keys}
+    clusters = {k: (net.freqs == k).nonzero()[:, 0] for k in keys}
+    W_L = net.W_L
+    found = measures.neuron_ablation(
+        net.logits, net.neurons, W_L, known.sums(P), clusters, generator=chance, n_controls=2
+    )
+    for k, other in (keys, keys[::-1]):
+        left = alone[other] @ W_L[:, clusters[other]].T
+        constant = (alone[k] @ W_L[:, clusters[k]].T).mean(dim=0)
+        near(found[k].edits["zero"].loss, known.cross_entropy(left, known.sums(P)), 1e-6)
+        near(found[k].edits["mean"].loss, known.cross_entropy(left + constant, known.sums(P)), 1e-6)
+        whole = known.cross_entropy(net.logits, known.sums(P))
+        assert abs(found[k].edits["resample"].loss - whole) > 0.1
+        controls = found[k].controls
+        assert isinstance(controls, Mapping)
+        # As many neurons from outside the cluster are all of the other one.
+        near(controls["zero"][1].loss, found[other].edits["zero"].loss, 1e-6)
+
+
+def check_polynomial_replacement() -> None:
+    net = gromov.network(P, 22, 0)
+    exact = measures.polynomial_replacement(net.neurons, P, net.freqs, "12 terms")
+    near(float((exact - net.neurons).abs().max()), 0)
+    linear = measures.polynomial_replacement(net.neurons, P, net.freqs)
+    # The squares hold 1/5 of each neuron's variance: 2 cos cos against two cos^2 terms at 2k.
+    centred = net.neurons - net.neurons.mean(dim=0)
+    near(float((net.neurons - linear).square().sum() / centred.square().sum()), 0.2)
+    constant = measures.polynomial_replacement(net.neurons, P, net.freqs * 0)
+    near(float((constant - 1).abs().max()), 0)
+
+
+def check_loss_variants() -> None:
+    element = torch.arange(P)
+    minus = (element[:, None] - element).flatten().double()
+    stays = torch.cos(2 * torch.pi / P * 5 * minus)[:, None] * known.noise(P)
+    of_sums = torch.cos(2 * torch.pi / P * 7 * known.sums(P).double())[:, None] * known.noise(P)
+    logits = known.cosine_logits(P, ALPHA) + stays + of_sums
+    found = measures.loss_variants(logits, P, list(ALPHA))
+    near(
+        found["excluded non-keys 2-D"]["all"],
+        known.cross_entropy(logits - of_sums, known.sums(P)),
+    )
+    rest = known.cross_entropy(stays + of_sums, known.sums(P))
+    for name in ("excluded 2-D", "excluded 3-D", "restricted 10 directions"):
+        kept = known.cross_entropy(known.cosine_logits(P, ALPHA), known.sums(P))
+        near(found[name]["all"], kept if name.startswith("restricted") else rest)
+    noisy = logits + 3 * torch.cos(2 * torch.pi / P * 3 * known.sums(P).double())[:, None] * (
+        known.noise(P, seed=1)
+    )
+    other = measures.loss_variants(noisy, P, list(ALPHA))
+    assert abs(other["excluded 2-D"]["all"] - other["excluded 3-D"]["all"]) > 0.1
+    without_11 = logits - known.cosine_logits(P, {11: 1.0})
+    near(found["excluded 11 2-D"]["all"], known.cross_entropy(without_11, known.sums(P)))
+
+
+def check_update_norm() -> None:
+    weights = [{"w": torch.tensor([3.0, x])} for x in (4.0, 6.0, 6.0)]
+    found = measures.update_norm([0, 10, 30], weights)
+    for row, expected in zip(found, ((10, 0.4, 0.04), (30, 0, 0)), strict=True):
+        for value, right in zip(row, expected, strict=True):
+            near(value, right)
+
+
+def check_loss_crossings() -> None:
+    test = [0.5, 0.5, 0.5, 9.0, 2.0, 0.9, 0.8, 0.7, 1e-3, 1e-3, 1e-3]
+    found = measures.loss_crossings(list(range(0, 110, 10)), test, [1.0, 1e-2, 1e-5])
+    assert (found.peak, found.peak_step) == (9, 30)
+    assert [c and c.interval for c in found.below.values()] == [(40, 50), (70, 80), None]
+
+
+def check_frequency_removal() -> None:
+    logits = known.cosine_logits(P, ALPHA)
+    arrays = {"acts": logits, "W_L": torch.eye(P).double()}
+    chance = torch.Generator().manual_seed(0)
+    found = measures.frequency_removal(logits, P, list(ALPHA), generator=chance, **arrays)
+    whole = known.cross_entropy(logits, known.sums(P))
+    half = known.cross_entropy(0.5 * logits, known.sums(P))
+    assert list(found) == ["logits", "activations", "W_L"]
+    for name, one in found.items():
+        near(one.keys.loss, math.log(P))
+        near(one.non_keys.loss, whole)
+        near(max(edit.loss for edit in one.controls), whole)
+        near(next(e.loss for e in one.key_doses if e.scale == 0.5), half)
+        near(one.keys.power_removed, 4 / P if name == "W_L" else 1)
+
+
+def check_lead() -> None:
+    steps = range(0, 200, 10)
+    test = [(s, 5.0 if s < 120 else 5.0 * 0.5 ** (s / 10 - 11)) for s in steps]
+    restricted = [(s, 4.0 if s < 60 or s == 150 else 0.5 ** (s / 10)) for s in steps]
+    restricted[3] = (30, 1.0)  # alone, so no movement
+    restricted[0] = (0, 400.0)  # before memorisation
+    found = measures.lead(restricted, test, ("falls", "falls"), since=10)
+    assert found.moved[2] == Crossing(50, 60)
+    assert found.reference[2] == Crossing(110, 120)
+    assert found.steps(0.2) == 60
+    assert found.interval(0.2) == (50, 70)
+    behind = measures.lead(test, restricted, ("falls", "falls"), since=10)
+    assert behind.steps(0.2) == -60
+    assert not behind.leads(0.2)
 
 
 class Embed(torch.nn.Module):

@@ -21,6 +21,8 @@ OF_CHECKPOINT = [
     if importlib.import_module(f"mechgrok.measures.{name}").SUBJECT == "checkpoint"
 ]
 NEEDS_KEYS = {
+    "frequency_removal",
+    "loss_variants",
     "restricted_loss",
     "excluded_loss",
     "logit_cosines",
@@ -29,6 +31,13 @@ NEEDS_KEYS = {
     "spectra_2d",
     "rank_2k",
 }
+
+KEYS = {"keys": [1, 2]}
+
+
+def options(name: str) -> dict[str, Any]:
+    """What a measure has to be told about an untrained model, which has no keys and clusters."""
+    return {"neuron_ablation": {"threshold": 0.3}}.get(name, KEYS if name in NEEDS_KEYS else {})
 
 
 def measure(name: str, checkpoint: StandIn, **options: Any) -> Result:
@@ -44,7 +53,7 @@ def checkpoint() -> StandIn:
 
 @pytest.mark.parametrize("name", OF_CHECKPOINT)
 def test_every_result_is_defined_finite_and_numpy(name: str, checkpoint: StandIn) -> None:
-    result = measure(name, checkpoint, **({"keys": [1, 2]} if name in NEEDS_KEYS else {}))
+    result = measure(name, checkpoint, **options(name))
     assert result.measure == name
     assert {"operator", "dtype"} <= set(result.definition)
     assert all(isinstance(array, np.ndarray) for array in result.arrays.values())
@@ -58,7 +67,7 @@ def test_every_result_is_defined_finite_and_numpy(name: str, checkpoint: StandIn
 @pytest.mark.parametrize("name", OF_CHECKPOINT)
 def test_measuring_changes_no_weight_and_leaves_no_hook(name: str, checkpoint: StandIn) -> None:
     before = {k: x.detach().clone() for k, x in checkpoint.model.named_parameters()}
-    measure(name, checkpoint, **({"keys": [1, 2]} if name in NEEDS_KEYS else {}))
+    measure(name, checkpoint, **options(name))
     for k, x in checkpoint.model.named_parameters():
         assert torch.equal(x, before[k])
     assert not any(point.fwd_hooks for point in checkpoint.model.hook_points())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from mechgrok.models import prefix_plan, shared_prefix
+from mechgrok.models import prefix_plan, prefix_rows, shared_prefix
 from mechgrok.models.hooked import has_hooks
 from mechgrok.models.prefix_plan import Source
 from mechgrok.models.shared_prefix import answer_logits, answer_neurons, refusal
@@ -201,21 +201,21 @@ def test_every_distinct_row_is_computed_once(n_layers: int) -> None:
 
 BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "another row's value": lambda patch: patch.setattr(
-        shared_prefix,
+        prefix_rows,
         "_take",
         _wrong_take,
     ),
     "unscaled scores": lambda patch: patch.setattr(
-        shared_prefix, "_scores", lambda *args: 2 * _SCORES(*args)
+        prefix_rows, "_scores", lambda *args: 2 * _SCORES(*args)
     ),
     "no attention bias": lambda patch: patch.setattr(
-        shared_prefix, "_heads", lambda x, W, b: _HEADS(x, W, torch.zeros_like(b))
+        prefix_rows, "_heads", lambda x, W, b: _HEADS(x, W, torch.zeros_like(b))
     ),
     "detached values": lambda patch: patch.setattr(
-        shared_prefix, "_heads", lambda x, W, b: _HEADS(x, W.detach(), b)
+        prefix_rows, "_heads", lambda x, W, b: _HEADS(x, W.detach(), b)
     ),
 }
-_TAKE, _SCORES, _HEADS = shared_prefix._take, shared_prefix._scores, shared_prefix._heads
+_TAKE, _SCORES, _HEADS = prefix_rows._take, prefix_rows._scores, prefix_rows._heads
 
 
 def _wrong_take(x: Tensor, source: Source) -> Tensor:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mechgrok.config import BinaryTask, ConfigError, Seeds
-from mechgrok.maths.operations import COMMUTATIVE, is_prime, next_prime
+from mechgrok.maths.operations import COMMUTATIVE, NEEDS_PRIME, OPERATIONS, is_prime, next_prime
 from mechgrok.tasks._rows import IGNORE, Rows
-from mechgrok.tasks.binary import OPERATIONS, Task
+from mechgrok.tasks.binary import Task
 
 SIZES = (3, 4, 5, 7, 8)
 
@@ -28,12 +28,21 @@ def right_answers(operation: str, a: int, b: int, n: int) -> set[int]:
         "subtract": lambda c: (c + b - a) % n == 0,
         "multiply": lambda c: (a * b - c) % n == 0,
         "divide": lambda c: (b * c - a) % n == 0,
+        "x2_plus_y": lambda c: (a**2 + b - c) % n == 0,
+        "x3_plus_y": lambda c: (a**3 + b - c) % n == 0,
+        "x2_plus_y2": lambda c: (a**2 + b**2 - c) % n == 0,
         "x2_plus_xy_plus_y2": lambda c: (a**2 + a * b + b**2 - c) % n == 0,
+        "x2_plus_xy_plus_y2_plus_x": lambda c: (a**2 + a * b + b**2 + a - c) % n == 0,
+        "x3_plus_xy": lambda c: (a**3 + a * b - c) % n == 0,
+        "x3_plus_xy2_plus_y": lambda c: (a**3 + a * b**2 + b - c) % n == 0,
+        "divide_or_subtract": lambda c: (b * c - a if b % 2 else c + b - a) % n == 0,
+        "add_or_multiply": lambda c: ((a * b if a % 2 else a + b) - c) % n == 0,
+        "add_or_subtract": lambda c: ((a - b if a % 2 else a + b) - c) % n == 0,
     }
     return {c for c in range(n) if holds[operation](c)}
 
 
-CASES = [(op, n) for op in OPERATIONS for n in SIZES if op != "divide" or is_prime(n)]
+CASES = [(op, n) for op in OPERATIONS for n in SIZES if op not in NEEDS_PRIME or is_prime(n)]
 
 
 @pytest.mark.parametrize(("operation", "n"), CASES)

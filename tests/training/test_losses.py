@@ -1,5 +1,6 @@
 """The loss is torch's own in float64, for any number of answers a row."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,15 @@ from mechgrok.tasks._rows import IGNORE as ROWS_IGNORE
 from mechgrok.tasks._rows import Rows
 from mechgrok.tasks.binary import Task
 from mechgrok.training.evaluation import evaluate, evaluate_splits
-from mechgrok.training.losses import IGNORE, Batch, Surprisal, cross_entropy, make, read_logits
+from mechgrok.training.losses import (
+    IGNORE,
+    Batch,
+    Parts,
+    Surprisal,
+    cross_entropy,
+    make,
+    read_logits,
+)
 
 
 def random_logits(seed: int, *shape: int, scale: float = 3.0) -> Tensor:
@@ -187,14 +196,44 @@ def test_evaluation_is_the_mean_over_a_splits_rows() -> None:
     assert found["loss"] == pytest.approx(float(parts["loss"].mean()), rel=1e-12)  # float64 sums
     assert found["correct"] == float(parts["correct"].mean())
     assert of.training  # as it was
+    parts = ("loss", "acc", "answer_loss", "answer_acc")  # sequences have several answers
     assert set(evaluate_splits(of, task, loss, "cpu")) == {
-        "train_loss",
-        "test_loss",
-        "train_acc",
-        "test_acc",
+        f"{split}_{part}" for split in ("train", "test") for part in parts
     }
     with pytest.raises(ValueError, match=r"unknown split 'validation'.*probe"):
         evaluate(of, task, loss, "validation", "cpu")
+
+
+def test_accuracy_is_told_apart_by_the_swapped_twin() -> None:
+    """A stand-in that knows exactly the rows whose twin is trained on: 1 beside 0."""
+    task = Task.make(BinaryTask(n=5, frac_train=0.5), Seeds())
+    knows = task.tags["twin_in_train"].bool()
+    table = {tuple(row): bool(k) for row, k in zip(task.tokens.tolist(), knows, strict=True)}
+
+    def loss(model: object, batch: Batch, chance: object) -> tuple[torch.Tensor, Parts]:
+        correct = torch.tensor([float(table[tuple(row)]) for row in batch.tokens.tolist()])
+        return correct.mean(), {"loss": correct, "correct": correct}
+
+    found = evaluate_splits(torch.nn.Linear(1, 1), task, loss, "cpu")
+    assert (found["test_acc_twin"], found["test_acc_no_twin"]) == (1.0, 0.0)
+    assert 0 < found["test_acc"] < 1
+    together = Task.make(BinaryTask(n=5, frac_train=0.5, split="symmetric"), Seeds())
+    found = evaluate_splits(torch.nn.Linear(1, 1), together, loss, "cpu")
+    assert "test_acc_twin" not in found, "no test row has its twin in training"
+    assert found["test_acc_no_twin"] == found["test_acc"]
+
+
+def test_rows_of_several_answers_tell_the_first_apart() -> None:
+    logits = torch.tensor([[[4.0, 0], [4, 0]], [[4, 0], [0, 4]], [[4, 0], [0, 4]]])
+    labels = torch.tensor([[0, 1], [0, 1], [IGNORE, 0]])
+    _, parts = cross_entropy(logits, labels)
+    assert parts["answer_correct"].tolist() == [1, 1, 0]  # the third row's first answer is its only
+    assert parts["correct"].tolist() == [0, 1, 0]
+    near, far = math.log1p(math.exp(-4)), math.log1p(math.exp(4))
+    assert parts["answer_loss"].tolist() == pytest.approx([near, near, far])
+    assert set(cross_entropy(logits[:, :1], labels[:2, :1].new_zeros(3, 1))[1]) == {
+        "loss", "correct",
+    }  # fmt: skip
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

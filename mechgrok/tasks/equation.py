@@ -1,0 +1,172 @@
+"""openai/grok's equations (Power et al. 2022, arXiv 2201.02177): `<|eos|> a op b = c <|eos|>`.
+
+A model reads all but the last token and is asked for the answer at "=" and for the closing
+`<|eos|>` after it; the published loss averages both, the published accuracy wants both right. Rows
+stand in the order of the table; the splits hold the published shuffle, which is the same for every
+run unless `seeds.data` is changed.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mechgrok.config import ConfigError, EquationTask, Seeds
+from mechgrok.maths import groups, operations
+from mechgrok.tasks._rows import Rows, twin_in_train
+
+MODULUS: Final = 97
+"""Size of Z_n for all operations on numbers."""
+
+EOS: Final = "<|eos|>"
+"""First and last token of every equation."""
+
+ANSWER: Final = (4, 5)
+"""Positions of "=", where the answer is read, and of the answer, where the closing eos is."""
+
+SYMBOLS: Final[Mapping[str, str]] = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "x2_plus_y": "**2+",
+    "x3_plus_y": "**3+",
+    "x2_plus_y2": "x**2+y**2_mod_97",
+    "x2_plus_xy_plus_y2": "x**2+y**2+x*y_mod_97",
+    "x2_plus_xy_plus_y2_plus_x": "x**2+y**2+x*y+x_mod_97",
+    "x3_plus_xy": "x**3+x*y_mod_97",
+    "x3_plus_xy2_plus_y": "x**3+x*y**2+y_mod_97",
+    "divide_or_subtract": "(x._value//y)if(y._value%2==1)else(x-y)_mod_97",
+    "add_or_multiply": "+*",
+    "add_or_subtract": "+-",
+    "s5": "s5",
+    "s5conj": "s5conj",
+    "s5aba": "s5aba",
+}
+"""openai/grok's token of every operation."""
+
+ON_LISTS: Final = ("sort", "reverse", "copy")
+"""Operations that have a token and, as published, no working data."""
+
+ON_S5: Final = {"s5": groups.product, "s5conj": groups.conjugate, "s5aba": groups.aba}
+"""Operations on the permutations of 5 things."""
+
+VOCABULARY: Final[tuple[str, ...]] = (
+    EOS,
+    "=",
+    *sorted((*SYMBOLS.values(), *ON_LISTS)),
+    *map(str, range(MODULUS)),
+    *("".join(p) for p in itertools.permutations("01234")),
+)
+"""All 239 tokens in the published order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Rows):
+    """One operation's whole table; see `make`."""
+
+    config: EquationTask
+    """The settings it was made from."""
+
+    @classmethod
+    def make(cls, config: EquationTask, seeds: Seeds) -> "Task":
+        """The task of a config.
+
+        Raises ConfigError for an unknown operation, a fraction that leaves a split empty, and more
+        noisy equations than there are training equations.
+        """
+        _check(config)
+        a, b, answers, zero = _table(config.operation)
+        n_train = _n_train(config, len(a))
+        chance = np.random.RandomState(seeds.data)
+        order = torch.from_numpy(chance.permutation(len(a)))  # as shuffling the list of equations
+        noisy = _disturb(answers, order, config.noisy, chance)
+        train, test = order[:n_train], order[n_train:]
+        tokens = _tokens(config.operation, a + zero, b + zero, answers + zero)
+        return cls(
+            config=config,
+            vocabulary=VOCABULARY,
+            tokens=tokens[:, :-1],
+            answer_positions=torch.tensor([ANSWER]).repeat(len(a), 1),
+            labels=tokens[:, [at + 1 for at in ANSWER]],
+            splits={"train": train, "test": test},
+            d_vocab_out=len(VOCABULARY),
+            tags={
+                "a": a,
+                "b": b,
+                "twin_in_train": twin_in_train(len(VOCABULARY), a, b, train),
+                "noisy": noisy,
+            },
+        )
+
+
+def _table(
+    operation: str,
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"], int]:
+    """Elements a, b and a o b in the order in which they are published; token of element 0."""
+    if operation in ON_S5:
+        s5 = groups.group("S_5")
+        a, b = torch.cartesian_prod(torch.arange(s5.order), torch.arange(s5.order)).T
+        return a, b, ON_S5[operation](s5, a, b), VOCABULARY.index(s5.elements[0])
+    numbers = torch.arange(MODULUS)
+    first = int(operation in operations.NEEDS_NONZERO_B)
+    a, b = torch.cartesian_prod(numbers, numbers[first:]).T
+    if operation == "divide":  # listed by quotient and divisor
+        a = operations.multiply(a, b, MODULUS)
+    answers = operations.OPERATIONS[operation](a, b, MODULUS)
+    return a, b, answers, VOCABULARY.index("0")
+
+
+def _disturb(
+    answers: Int[Tensor, " n"], order: Int[Tensor, " n"], noisy: int, chance: np.random.RandomState
+) -> Int[Tensor, " n"]:
+    """Give the first rows of the shuffle answers of rows drawn with replacement; 1 where given.
+
+    A drawn answer may happen to be the right one.
+    """
+    drawn = torch.from_numpy(chance.randint(0, len(order), size=noisy))
+    answers[order[:noisy]] = answers[order[drawn]]
+    marked = torch.zeros_like(answers)
+    marked[order[:noisy]] = 1
+    return marked
+
+
+def _tokens(
+    operation: str, a: Int[Tensor, " n"], b: Int[Tensor, " n"], answers: Int[Tensor, " n"]
+) -> Int[Tensor, "n 7"]:
+    """Whole equations, with both eos."""
+    eos, symbol, equals = (
+        torch.full_like(a, VOCABULARY.index(token)) for token in (EOS, SYMBOLS[operation], "=")
+    )
+    return torch.stack([eos, a, symbol, b, equals, answers, eos], dim=1)
+
+
+def _check(config: EquationTask) -> None:
+    if config.operation not in SYMBOLS:
+        own = {symbol: name for name, symbol in SYMBOLS.items()}.get(config.operation)
+        near = [own] if own else get_close_matches(config.operation, SYMBOLS, n=3) or list(SYMBOLS)
+        raise ConfigError(f"task.operation = {config.operation!r}; expected one of {near}")
+    if not 0 < config.frac_train < 1:
+        raise ConfigError(
+            f"task.frac_train = {config.frac_train}; expected a share strictly between 0 and 1"
+        )
+
+
+def _n_train(config: EquationTask, rows: int) -> int:
+    wanted = round(rows * config.frac_train)
+    if not 0 < wanted < rows:
+        raise ConfigError(
+            f"task.frac_train = {config.frac_train} leaves {wanted} of {rows} equations for "
+            f"training; expected at least one on each side"
+        )
+    if not 0 <= config.noisy <= wanted:
+        raise ConfigError(
+            f"task.noisy = {config.noisy}; expected 0 to {wanted}, the number of training equations"
+        )
+    return wanted

@@ -1,0 +1,38 @@
+"""One run of a sweep in a process of its own: `python -m mechgrok.training.worker CONFIG RUN`.
+
+It ends with the process that started it: that one holds the other end of its stdin, and when it
+closes, however it does, the worker leaves at once; a run directory survives that at any point.
+"""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+FINISHED, FAILED, INTERRUPTED = 0, 1, 3
+"""Exit codes; any other, or a signal, is a worker that died."""
+
+
+def work(config: str, directory: str) -> int:
+    """Train one run to its end; returns the exit code, after the reason on stderr."""
+    from mechgrok.config import ConfigError
+    from mechgrok.runs.run import read_config
+    from mechgrok.runs.storage import RunError
+    from mechgrok.training.trainer import TrainingDiverged, train
+
+    try:
+        run = train(read_config(Path(config)), run=directory, progress=False)
+    except (ConfigError, RunError, TrainingDiverged, ValueError, MemoryError) as error:
+        print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
+        return FAILED
+    return FINISHED if run.status["state"] == "finished" else INTERRUPTED
+
+
+def _leave_with_parent() -> None:
+    os.read(0, 1)  # nothing is ever written: it returns when the other end closes
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    sys.exit(work(*sys.argv[1:]))
