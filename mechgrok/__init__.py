@@ -7,8 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechgrok import discovery, measures, models, tasks
+    from mechgrok import discovery, interventions, measures, models, tasks
     from mechgrok.config import RunConfig
+    from mechgrok.interventions import ablate, nodes, patch, path_patch
     from mechgrok.measures.attribution import of_checkpoint as attribution
     from mechgrok.measures.frequency_ablation import measure as frequency_ablation
     from mechgrok.measures.key_frequencies import of_checkpoint as key_frequencies
@@ -34,15 +35,20 @@ _HOME = {
     "Run": "runs.run:Run",
     "RunConfig": "config:RunConfig",
     "Runs": "runs.runs:Runs",
+    "ablate": "interventions:ablate",
     "answer_logits": "models.shared_prefix:answer_logits",
     "attribution": "measures.attribution:of_checkpoint",
     "discovery": "discovery",
     "evaluate": "training.evaluation:evaluate_model",
     "frequency_ablation": "measures.frequency_ablation:measure",
+    "interventions": "interventions",
     "key_frequencies": "measures.key_frequencies:of_checkpoint",
     "load_run": "runs.run:Run",
     "measures": "measures",
     "models": "models",
+    "nodes": "interventions:nodes",
+    "patch": "interventions:patch",
+    "path_patch": "interventions:path_patch",
     "plot": "plotting:plot",
     "preset": "presets:preset",
     "sweep": "training.sweep:sweep",
@@ -58,15 +64,20 @@ __all__ = [
     "Run",
     "RunConfig",
     "Runs",
+    "ablate",
     "answer_logits",
     "attribution",
     "discovery",
     "evaluate",
     "frequency_ablation",
+    "interventions",
     "key_frequencies",
     "load_run",
     "measures",
     "models",
+    "nodes",
+    "patch",
+    "path_patch",
     "plot",
     "preset",
     "sweep",

@@ -56,6 +56,16 @@ def linear_terms(
     return rearrange(of_a[:, None] + of_b, "a b classes -> (a b) classes")
 
 
+def own_terms(
+    table: Float[Tensor, "pairs classes"], p: int, freqs: Sequence[int]
+) -> Float[Tensor, "pairs classes"]:
+    """Part in terms of single given frequencies: linear in a or b, and products of one frequency.
+
+    Eight dimensions for each frequency, the sum directions among them.
+    """
+    return product_terms(table, p, freqs) + linear_terms(table, p, freqs)
+
+
 def polynomial(
     table: Float[Tensor, "pairs columns"], p: int, k: int, squares: bool = False
 ) -> Float[Tensor, "pairs columns"]:
@@ -86,7 +96,7 @@ def split_by_frequency(
     found = {CONST: table.mean(dim=0).expand_as(table)}
     found |= {sum_name(k): project_sums(table, p, [k]) for k in keys}
     of_sums = project_sums(table, p, keys)
-    of_keys = product_terms(table, p, keys) + linear_terms(table, p, keys)
+    of_keys = own_terms(table, p, keys)
     found[OTHER_KEY] = of_keys - of_sums
     found[NON_KEY] = table - found[CONST] - of_keys
     return found

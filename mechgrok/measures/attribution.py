@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechgrok.interventions.metrics import correct_minus_mean
 from mechgrok.maths.fourier import sum_index
 from mechgrok.maths.pair_terms import split_by_frequency, split_names
 from mechgrok.measures._logit_parts import logit_parts
@@ -65,13 +66,6 @@ class Attribution:
         # A share of nothing does not exist; pandas shows None.
         frame["share"] = [x / self.total if self.total else None for x in frame["mean"]]
         return frame.assign(n=self.n, metric=self.metric)
-
-
-def correct_minus_mean(
-    logits: Float[Tensor, "pairs classes"], labels: Int[Tensor, " pairs"]
-) -> Float[Tensor, " pairs"]:
-    """Logit of the right answer minus the mean over classes; linear in the logits."""
-    return logits.gather(1, labels[:, None])[:, 0] - logits.mean(dim=1)
 
 
 def attribution(

@@ -146,7 +146,7 @@ PLANTS = {
     ),
     "metric without the mean": Plant(
         "attribution",
-        "measures.attribution",
+        "interventions.metrics",
         "correct_minus_mean",
         " - logits.mean(dim=1)",
         "",
