@@ -3,8 +3,8 @@
 Nanda et al. 2023 (arXiv 2301.05217), sections 4.2 and 4.4: each neuron of the last layer, and each
 head's attention from "=", is a polynomial of degree 2 in cos, sin w_k a and cos, sin w_k b of one
 frequency; put in their place, the fits do the task. Variants: "8 terms" are the linear terms and
-products of the paper's neuron rule; "12 terms" add the squares. Controls: fits in a random other
-frequency each (as many terms), and the constant term alone.
+products of the paper's neuron rule; "12 terms" add the squares. Controls: fits in other
+frequencies (as many terms; all shifted by one random number), and the constant term alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,8 +82,8 @@ def _replaced_attention(block: LastBlock, p: int, variant: str) -> tuple[LastBlo
 
 
 def _other(freqs: Int[Tensor, " d_mlp"], p: int, chance: torch.Generator) -> Int[Tensor, " d_mlp"]:
-    """A random other frequency for every neuron."""
-    shift = torch.randint(1, p // 2, freqs.shape, generator=chance).to(freqs.device)
+    """Every neuron's frequency shifted by one random number, so that as many stay in use."""
+    shift = int(torch.randint(1, p // 2, (), generator=chance))
     return (freqs - 1 + shift) % (p // 2) + 1
 
 
@@ -150,7 +150,7 @@ def _judged(
 DEFINITION: Final[Mapping[str, str]] = {
     "operator": "last layer's neurons (clustered: explained fraction >= .85; live: all that vary) "
     "or attention from '=' replaced by their least-squares polynomials of degree 2 in cos, sin of "
-    "their best frequency; controls: a random other frequency per neuron, and the mean alone",
+    "their best frequency; controls: frequencies shifted by one random number, and the mean alone",
     "centring": "none; the constant term is part of the fit",
     "split": "fits over all pairs; losses over the p classes, '=' dropped, on each split",
     "dtype": "fits and losses in float64, forward in the model's",
