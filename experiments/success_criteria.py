@@ -78,7 +78,7 @@ def judged(path: Path, step: int | None, out: Path | None) -> dict[str, Any]:
     from _criteria import judge
     from _exported import copy_run, export
 
-    from mechgrok.report import analyse
+    from mechgrok.report import follow
     from mechgrok.runs.run import Run
 
     run = Run(path)
@@ -86,7 +86,7 @@ def judged(path: Path, step: int | None, out: Path | None) -> dict[str, Any]:
     folder = (out or path / FOLDER) / name
     if step is not None:
         run = copy_run(run, folder, step)
-    analyse(run)
+    follow(run)
     criteria = {**judge(run), "C5 files": export(run, folder)}
     kind = kind_of(run.config, run.steps[-1])
     print(f"\n{name}: {kind or 'no expectation'}, step {run.steps[-1]:,}, seed {run.seed}, n = 1")

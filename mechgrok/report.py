@@ -101,12 +101,7 @@ def analyse(run: Run, steps: Sequence[int] | None = None, progress: bool = True)
     With `steps` only these checkpoints are measured, each with the measures of the last one too.
     Raises RunError for a run without a checkpoint or an evaluation.
     """
-    if not run.steps or not run.evaluations():
-        command = f"mechgrok train --preset {run.config.preset} --run {run.path}"
-        raise RunError(f"{run.path} has no checkpoint or evaluation to report; run: {command}")
-    found: list[Result] = []
-    for chunk in _chunks(run.steps if steps is None else steps, progress):
-        found += _flat(run.measure_steps(EVERY, chunk))
+    found = follow(run, steps, progress)
     found += _flat(run.measure_steps(LAST, run.steps[-1:] if steps is None else steps))
     found += _flat(run.measure_steps(["times"]))
     if steps is None:
@@ -116,13 +111,24 @@ def analyse(run: Run, steps: Sequence[int] | None = None, progress: bool = True)
     return found
 
 
+def follow(run: Run, steps: Sequence[int] | None = None, progress: bool = True) -> list[Result]:
+    """Save and return the measures of every checkpoint, or of those given; errors as `analyse`."""
+    if not run.steps or not run.evaluations():
+        command = f"mechgrok train --preset {run.config.preset} --run {run.path}"
+        raise RunError(f"{run.path} has no checkpoint or evaluation to report; run: {command}")
+    found: list[Result] = []
+    for chunk in _chunks(run.steps if steps is None else steps, progress):
+        found += _flat(run.measure_steps(EVERY, chunk))
+    return found
+
+
 def measured(run: Run, names: Sequence[str], steps: Sequence[int]) -> list[Result]:
     """The named measures at these steps; without names all there are, of which those that the
     report does not follow are taken at the last of the steps only."""
     if names:
         return _flat(run.measure_steps(names, steps))
     rest = [*LAST, *OF_RUN]
-    return _flat(run.measure_steps(EVERY, steps)) + _flat(run.measure_steps(rest, steps[-1:]))
+    return follow(run, steps) + _flat(run.measure_steps(rest, steps[-1:]))
 
 
 def _flat(measured: Mapping[str, list[Result]]) -> list[Result]:
