@@ -43,7 +43,11 @@ EXPECTED = Path(__file__).with_suffix(".expected.json")
 FIGURES = Path(__file__).parents[1] / "figures"
 SWEEP = Path(__file__).parent / "sweeps" / "weight_decay.yaml"
 DECAY = "optim.weight_decay"
-MAINLINE = {"seeds": [0], "grid": {DECAY: [1, 3]}, "overrides": {"stop.max_steps": 20_000}}
+MAINLINE = {
+    "seeds": [0],
+    "grid": {DECAY: [1, 3]},
+    "overrides": {"stop.max_steps": 20_000, "stop.after_generalised": 500},
+}
 SMALL = {"stop.max_steps": 60, "schedule.evaluate_every": 10}
 
 

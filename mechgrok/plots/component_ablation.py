@@ -4,6 +4,7 @@ A cluster stands beside random sets of as many other neurons, drawn as open circ
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -130,7 +131,7 @@ def _sets(
     figure: go.Figure,
     row: int,
     freqs: list[int],
-    points: list[tuple[int, float]],
+    points: Sequence[tuple[int, Any]],
     mode: str,
     control: bool = False,
 ) -> None:

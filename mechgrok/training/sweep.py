@@ -1,4 +1,8 @@
-"""Many runs: a grid and seeds, on local processes or a cluster, resumed where they stand."""
+"""Many runs: a grid and seeds, on local processes or a cluster, resumed where they stand.
+
+A sweep's directory holds the run directories, `logs/` (each run's config and what its process said,
+and submitit's files), `failures.json` (why runs failed, by name) and `sweep.html`.
+"""
 
 import sys
 from collections.abc import Mapping, Sequence

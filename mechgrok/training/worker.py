@@ -13,8 +13,8 @@ FINISHED, FAILED, INTERRUPTED = 0, 1, 3
 """Exit codes; any other, or a signal, is a worker that died."""
 
 
-def work(config: str, directory: str) -> int:
-    """Train one run to its end; returns the exit code, after the reason on stderr."""
+def work(config: str, directory: str) -> tuple[int, str]:
+    """Train one run to its end; returns the exit code, and the reason when it is not 0."""
     from mechgrok.config import ConfigError
     from mechgrok.runs.run import read_config
     from mechgrok.runs.storage import RunError
@@ -23,9 +23,9 @@ def work(config: str, directory: str) -> int:
     try:
         run = train(read_config(Path(config)), run=directory, progress=False)
     except (ConfigError, RunError, TrainingDiverged, ValueError, MemoryError) as error:
-        print(f"{type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
-        return FAILED
-    return FINISHED if run.status["state"] == "finished" else INTERRUPTED
+        return FAILED, f"{type(error).__name__}: {error}".replace("\n", " ")
+    state = run.status["state"]
+    return (FINISHED, "") if state == "finished" else (INTERRUPTED, f"the run is {state}")
 
 
 def _leave_with_parent() -> None:
@@ -35,4 +35,7 @@ def _leave_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    sys.exit(work(*sys.argv[1:]))
+    code, reason = work(*sys.argv[1:])
+    if reason:
+        print(reason, file=sys.stderr)
+    sys.exit(code)
