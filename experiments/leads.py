@@ -2,7 +2,7 @@
 
     python experiments/leads.py RUN [RUN...] --control RUN     # lines, and a table
     python experiments/leads.py RUN [RUN...] --control RUN --record
-    python experiments/leads.py --small                        # smoke_p17 for 100 steps
+    python experiments/leads.py --small                        # smoke_p17 for 400 steps
 
 `--control` is a run that does not grok, such as nanda2023_mainline__seed0__weight_decay_0 of
 ablation_controls.py. A lead stands if it is there at every threshold, over test loss and over test
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="*", type=Path, help="run directories")
     parser.add_argument("--control", type=Path, default=None, help="a run that does not grok")
-    parser.add_argument("--small", action="store_true", help="smoke_p17 for 100 steps")
+    parser.add_argument("--small", action="store_true", help="smoke_p17 for 400 steps")
     parser.add_argument("--runs", type=Path, default=Path("results"), help="where --small trains")
     parser.add_argument("--record", action="store_true", help=f"write {EXPECTED.name}")
     asked = parser.parse_args(list(arguments))
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
 def _small(runs: Path, seed: int) -> Path:
     from mechgrok.training.trainer import train
 
-    changes = {"stop.max_steps": 100, "schedule.checkpoints": ["at 0", "every 25"]}
+    changes = {"stop.max_steps": 400, "schedule.checkpoints": ["at 0", "every 50"]}
     path = runs / f"smoke_p17__seed{seed}"
     return train("smoke_p17", seed=seed, run=path, overrides=changes).path
 
