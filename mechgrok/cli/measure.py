@@ -14,8 +14,6 @@ def command(
         step: Only this checkpoint; by default every one.
         all: Every measure there is; those that the report does not follow, at the last step.
     """
-    import pandas as pd
-
     from mechgrok import report
     from mechgrok.runs.run import Run
 
@@ -25,6 +23,15 @@ def command(
         results = report.measured(opened, names, steps)
     else:
         results = report.analyse(opened, None if step is None else [step])
-    shown = {"max_rows": None, "width": 160, "float_format": "{:.7g}".format}  # losses reach 1e-9
-    with pd.option_context(*(x for k, v in shown.items() for x in (f"display.{k}", v))):
-        print(pd.concat([result.table() for result in results]).to_string(index=False, na_rep="-"))
+    print(f"{opened.name}, seed {opened.seed}")
+    for result in results:
+        at = "run" if result.step is None else f"{result.step:,}"
+        for row in result.table().itertuples():
+            print(line(at, row.measure, row.value, row.note))
+
+
+def line(step: str, measure: object, value: object, note: object) -> str:
+    """One value: losses reach 1e-9, so 7 digits; what does not apply is a dash with its reason."""
+    shown = f"{value:.7g}" if isinstance(value, float) and value == value else str(value)
+    missing = value is None or value != value
+    return f"{step:>10}  {measure!s:<52}  {f'-  ({note})' if missing else shown}"

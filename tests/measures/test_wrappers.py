@@ -30,6 +30,7 @@ NEEDS_KEYS = {
     "attribution",
     "spectra_2d",
     "rank_2k",
+    "embedding_circles",
 }
 
 KEYS = {"keys": [1, 2]}
