@@ -198,6 +198,20 @@ def test_a_path_is_what_linearity_says(
     assert (found.effect[0] != 0) != (component == "embed" and receiver == "q_input")
 
 
+def test_two_senders_do_not_reach_each_other() -> None:
+    """An earlier sender must not move the other neurons of a later one's layer."""
+    model = small(dtype="float64")
+    head, some = ours.nodes("head", layer=0, head=1), ours.nodes("neuron", layer=1, neurons=[2, 7])
+    senders = [*head.of(model, 3), *some.of(model, 3)]
+    end = ours.nodes("resid_post", layer=1)
+    found = ours.path_patch(model, senders, end, TOKENS, CORRUPTED, METRIC)
+    clean, corrupted = (model.run_with_cache(tokens)[1] for tokens in (TOKENS, CORRUPTED))
+    z, post = (corrupted[n.hook] - clean[n.hook] for n in senders)
+    change = z[:, :, 1] @ model.W_O[0, 1] + post[:, :, [2, 7]] @ model.W_out[1, [2, 7]]
+    logits = model.unembed(clean["blocks.1.hook_resid_post"] + change)
+    assert float(found.value[0]) == pytest.approx(float(METRIC(logits)), abs=1e-10)
+
+
 def test_one_value_for_each_receiver_and_only_forward() -> None:
     model = small(dtype="float64")
     at = ours.nodes("q_input,k_input,v_input", layer=1, head=(0, 1, 2))
