@@ -26,8 +26,9 @@ def command(
     print(f"{opened.name}, seed {opened.seed}")
     for result in results:
         at = "run" if result.step is None else f"{result.step:,}"
-        for row in result.table().itertuples():
-            print(line(at, row.measure, row.value, row.note))
+        table = result.table()
+        for row in zip(table["measure"], table["value"], table["note"], strict=True):
+            print(line(at, *row))
 
 
 def line(step: str, measure: object, value: object, note: object) -> str:
