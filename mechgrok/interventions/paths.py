@@ -88,11 +88,9 @@ def flags_on(model: Any, at: Sequence[Node]) -> Iterator[None]:
 
 
 def _inside(node: Node, senders: Sequence[Node]) -> bool:
-    """Whether an output belongs to the same attention or MLP as a sender at another hook point:
-    frozen, it would hide the sender."""
+    """Whether an output belongs to the same attention or MLP as a sender, which it would hide."""
     return any(
-        node.hook != sender.hook
-        and (node.layer, node.cycle, _part(node)) == (sender.layer, sender.cycle, _part(sender))
+        (node.layer, node.cycle, _part(node)) == (sender.layer, sender.cycle, _part(sender))
         for sender in senders
     )
 

@@ -8,20 +8,20 @@ import torch
 from mechgrok import interventions as ours
 from mechgrok.interventions.metrics import SaturatedMetric, saturated_share
 
-LOGITS = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, 4.0]], dtype=torch.float64)
-LABELS = torch.tensor([1, 0])
+LOGITS = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, 4.0], [-3.0, -1.0, -2.0]], dtype=torch.float64)
+LABELS = torch.tensor([1, 0, 1])
 BY_HAND = {
-    "logit_diff": [3.0 - 2.0, 0.0 + 1.0],
-    "correct_minus_mean": [3.0 - 2.0, 0.0 - 1.0],
-    "margin": [3.0 - 2.0, 0.0 - 4.0],
-    "accuracy": [1.0, 0.0],
-    "loss": [0.4076060, 4.0247448],
+    "logit_diff": [3.0 - 2.0, 0.0 + 1.0, -1.0 + 3.0],
+    "correct_minus_mean": [3.0 - 2.0, 0.0 - 1.0, -1.0 + 2.0],
+    "margin": [3.0 - 2.0, 0.0 - 4.0, -1.0 + 2.0],
+    "accuracy": [1.0, 0.0, 1.0],
+    "loss": [0.4076060, 4.0247448, 0.4076060],
 }
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_every_metric_by_hand(name: str) -> None:
-    against = torch.tensor([2, 1]) if name == "logit_diff" else None
+    against = torch.tensor([2, 1, 0]) if name == "logit_diff" else None
     made = ours.metric(name, LABELS, against)
     expected = torch.tensor(BY_HAND[name], dtype=torch.float64)
     torch.testing.assert_close(made.rows(LOGITS), expected, rtol=1e-6, atol=1e-6)
@@ -32,7 +32,7 @@ def test_every_metric_by_hand(name: str) -> None:
 def test_classes_and_position_are_what_is_asked_for() -> None:
     made = ours.metric("correct_minus_mean", LABELS, classes=2, position=0)
     logits = torch.stack([LOGITS, LOGITS * 0], dim=1)
-    assert float(made(logits)) == pytest.approx(((3 - 2) + (0 + 0.5)) / 2)
+    assert float(made(logits)) == pytest.approx(((3 - 2) + (0 + 0.5) + (-1 + 2)) / 3)
 
 
 def test_a_loss_below_float32_is_not_zero() -> None:
@@ -61,5 +61,5 @@ def test_what_a_metric_needs_is_named() -> None:
         ours.metric("logit_diff", LABELS)
     with pytest.raises(ValueError, match="equals the clean one"):
         ours.metric("logit_diff", LABELS, LABELS)
-    with pytest.raises(ValueError, match="3 rows of logits for 2"):
-        ours.metric("loss", LABELS).rows(torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="2 rows of logits for 3"):
+        ours.metric("loss", LABELS).rows(torch.zeros(2, 3))
