@@ -1,12 +1,12 @@
 """Do progress measures move before test loss and margin do, and does the claim stand its checks?
 
-    python experiments/leads.py RUN [RUN...] --control RUN     # lines, and a table
-    python experiments/leads.py RUN [RUN...] --control RUN --record
+    python experiments/leads.py RUN [RUN...] --control RUN [RUN...] [--record]
     python experiments/leads.py --small                        # smoke_p17 for 400 steps
 
-`--control` is a run that does not grok, such as nanda2023_mainline__seed0__weight_decay_0 of
-ablation_controls.py. A lead stands if it is there at every threshold, over test loss and over test
-margin, also in the run cut just before they move, and if the measure stays still in the control.
+`--control` are runs that do not grok, such as those of ablation_controls.py: without weight decay,
+and with random labels and the same decay (to which losses in a + b do not apply). A lead stands if
+it is there at every threshold, over test loss and over test margin, also in the run cut just before
+they move, and if the measure stays still in the control.
 
 Rival predictions, written before it ran. Progress measures (Nanda et al. 2023, section 5): all of
 them stand. Hindsight (arXiv 2604.13123): those that need the final keys fail in the cut run, and
@@ -32,16 +32,16 @@ def main(arguments: Sequence[str]) -> None:
     """Measure the leads of every run against the control, print and save them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="*", type=Path, help="run directories")
-    parser.add_argument("--control", type=Path, default=None, help="a run that does not grok")
+    parser.add_argument("--control", nargs="+", type=Path, help="runs that do not grok")
     parser.add_argument("--small", action="store_true", help="smoke_p17 for 400 steps")
     parser.add_argument("--runs", type=Path, default=Path("results"), help="where --small trains")
     parser.add_argument("--record", action="store_true", help=f"write {EXPECTED.name}")
     asked = parser.parse_args(list(arguments))
     if asked.small:
-        asked.run, asked.control = [_small(asked.runs, 0)], _small(asked.runs, 1)
-    if not asked.run or asked.control is None:
+        asked.run, asked.control = [_small(asked.runs, 0)], [_small(asked.runs, 1)]
+    if not asked.run or not asked.control:
         raise ConfigError("got no run or no --control; expected run directories for both")
-    found = [leads(path, asked.control) for path in asked.run]
+    found = [leads(path, control) for control in asked.control for path in asked.run]
     for one in found:
         show(one)
     if asked.record:

@@ -274,6 +274,8 @@ def _control(
     if other is None:
         return NotApplicable("the control run never memorises")
     points = other.points(name, keys)
+    if len(points) < CONSECUTIVE:
+        return NotApplicable(f"the control has {name} at {len(points)} checkpoints only")
     return first_movement(points, direction, other.since, threshold) is not None
 
 

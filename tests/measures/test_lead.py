@@ -96,6 +96,15 @@ def test_a_control_that_moves_takes_the_claim_away() -> None:
     assert found["standing"] == found["unrefuted"] == ()
 
 
+def test_a_control_to_which_the_measure_does_not_apply_says_nothing() -> None:
+    curves = {("gini", "none"): rising(1_000)}
+    mute = DrawnRun(dict.fromkeys(curves, lambda s: NotApplicable("random labels")))
+    found = measure(DrawnRun(curves), {"gini.W_E": "rises"}, control=mute)
+    assert isinstance(found["gini.W_E: moves in the control"], NotApplicable)
+    assert found["standing"] == ()
+    assert found["unrefuted"] == ("gini.W_E",)
+
+
 def test_no_lead_and_a_lag_are_no_claims() -> None:
     for at, steps in ((2_000, 0), (2_500, -500)):
         found = measure(DrawnRun({("gini", "none"): rising(at)}), {"gini.W_E": "rises"})
