@@ -73,6 +73,16 @@ class Operator:
         """Coefficients of the modes that add up to each state, by least squares."""
         return np.linalg.lstsq(self.modes, states.astype(np.complex128), rcond=None)[0]
 
+    def energies(self, states: Float[np.ndarray, "delayed n"]) -> Float[np.ndarray, " rank"]:
+        """Energy of each mode alone over successive states of one run, as a share of theirs.
+
+        |amplitude|^2 sum_t |eigenvalue|^2t / |states|^2, with the amplitude in the first state.
+        Modes are not orthogonal, so the shares can add up to more than 1.
+        """
+        powers = np.abs(self.eigenvalues)[:, None] ** (2 * np.arange(states.shape[1]))
+        squares = np.square(np.abs(self.amplitudes(states[:, :1])[:, 0]))
+        return squares * powers.sum(axis=1) / np.square(states).sum()
+
 
 def fit_operator(
     Z: Float[np.ndarray, "delayed pairs"],
