@@ -67,7 +67,7 @@ _HELPERS = {
     },
     "runs": {
         *("analysis", "layout", "result", "run", "runs", "series"),
-        *("series_set", "storage", "table", "times"),
+        *("series_set", "snapshots", "storage", "table", "times", "training_spectrum"),
     },
 }
 """Files of a kind's folder that are not named things themselves."""

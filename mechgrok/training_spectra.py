@@ -22,6 +22,7 @@ from mechgrok.maths.dmd import (
     compress,
     half_lives,
     optimal_rank,
+    optimal_threshold,
     published_spectrum,
     rates,
     reference_poles,
@@ -95,7 +96,9 @@ def spectra(
         0 if legacy and min_step is None else min_step,
         max_step,
     )
-    found, rule, components = _fit(data, asked, legacy)
+    found, components = _fit(data, asked, legacy)
+    pairs = sum(len(one.steps) - found.n_delays for one in data)
+    sizes = found.singular_values, (len(found.operator.modes), pairs)
     replicates, drawn = _replicates(found, resamples, seed, notes)
     windows = _windows(found, data, window, notes)
     settings = {
@@ -103,7 +106,8 @@ def spectra(
         "observable": data[0].observable,
         "split": data[0].split,
         "rank": found.operator.rank,
-        "optimal_rank": rule,
+        "optimal_rank": optimal_rank(*sizes),
+        "threshold": optimal_threshold(*sizes),
         "components": components,
         "legacy": legacy,
         "record_every": found.record_every,
@@ -114,7 +118,7 @@ def spectra(
         "probes": None if data[0].probes is None else len(data[0].probes),
         "one_step_residual": found.one_step_residual,
         "cut": found.operator.cut,
-        "window": int(len(windows[0].first) and windows[0].last[0] + 1) if windows else None,
+        "window": int(windows[0].last[0]) + 1 if windows else None,
         "resamples": resamples if replicates else 0,
         "resampled": drawn,
         "seed": seed,
@@ -166,8 +170,8 @@ def _cut(
 
 def _fit(
     data: Sequence[Snapshots], asked: Mapping[str, Any], legacy: bool
-) -> tuple[Spectrum, int, int | None]:
-    """The spectrum, the rank that the rule of optimal rank gives, and the components kept."""
+) -> tuple[Spectrum, int | None]:
+    """The spectrum, and how many principal directions of the snapshots it is of."""
     components = asked["components"]
     if components is None and asked["observable"] == "hidden" and not legacy:
         components = min(HIDDEN_COMPONENTS, *data[0].values.shape)
@@ -179,9 +183,7 @@ def _fit(
     else:
         kept = ("n_delays", "rank", "center", "method", "residual_limit")
         found = spectrum(values, steps=_steps(data), **{k: asked[k] for k in kept})
-    rows = found.operator.modes.shape[0]
-    pairs = sum(len(one.steps) - found.n_delays for one in data)
-    return found, optimal_rank(found.singular_values, (rows, pairs)), components
+    return found, components
 
 
 def _steps(data: Sequence[Snapshots]) -> Any:
