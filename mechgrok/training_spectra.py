@@ -139,9 +139,9 @@ def spectra(
 def _legacy(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The published settings. Raises ConfigError for one that was asked to be another."""
     defaults = spectra.__kwdefaults__ or {}
-    other = [k for k, v in LEGACY.items() if asked[k] not in (defaults[k], v)]
+    other = [f"{k}={v!r}" for k, v in LEGACY.items() if asked[k] not in (defaults[k], v)]
     if other:
-        raise ConfigError(f"legacy fixes {', '.join(other)}; leave out {'them' if other[1:] else 'it'}")
+        raise ConfigError(f"legacy means {', '.join(other)}; leave these out, or legacy")
     return dict(LEGACY)
 
 

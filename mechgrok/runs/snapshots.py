@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mechgrok.maths.dmd import trajectories, uniform_stride
-from mechgrok.runs.fingerprints import Fingerprints, read_fingerprints, read_published
+from mechgrok.runs.fingerprints import Fingerprints, read_fingerprints
+from mechgrok.runs.published_fingerprints import TOKEN_INDEX, read_published
 from mechgrok.runs.run import Run
 from mechgrok.runs.storage import RunError
 
@@ -190,7 +191,7 @@ def _check_alike(one: Snapshots, other: Snapshots) -> None:
         )
 
 
-def _differences(one: Snapshots, other: Snapshots) -> Mapping[str, Any] | Any:
+def _differences(one: Snapshots, other: Snapshots) -> tuple[tuple[str, Any, Any], ...]:
     return (
         ("observable", one.observable, other.observable),
         ("features", one.values.shape[1], other.values.shape[1]),
@@ -207,5 +208,28 @@ _ALIKE: Final = (
 def _of_published(
     path: Path, observable: str, split: str | None, record_every: int | None
 ) -> Snapshots:
-    recorded = read_published(path)
-    raise NotImplementedError(recorded)
+    places = [d for d in (path, path / "fingerprints") if (d / "config.json").exists()]
+    if not places:
+        raise RunError(
+            f"{path} is no run directory (no config.yaml), no directory in the published format "
+            f"(no config.json, nor fingerprints/config.json) and no .npy file"
+        )
+    recorded = read_published(places[0])
+    _refuse_stride(path.name, record_every, recorded.every)
+    held = _held(recorded.config)
+    if observable != held or split not in (None, "train"):
+        raise RunError(
+            f"{path} holds {held} of train probes, not {observable} of {split or 'train'} ones; "
+            f"pass observable {held}, or legacy for the published computation"
+        )
+    return Snapshots(
+        path.resolve().name, recorded.values, recorded.steps, held, "train", None, recorded.probes
+    )
+
+
+def _held(config: Mapping[str, Any]) -> str:
+    """What a published directory observes: that code's own log-probability is the end token's."""
+    if config["fingerprint_source"] == "hidden_state":
+        return "hidden"
+    at = config.get("token_index")
+    return next((name for name, place in TOKEN_INDEX.items() if place == at), "end_log_prob")
