@@ -8,6 +8,7 @@ arXiv 2605.08237 with the answer observed instead of the closing token, eigenval
 their residual, and intervals; `legacy=True` is that paper's own computation.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -138,8 +139,8 @@ def spectra(
 
 def _legacy(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The published settings. Raises ConfigError for one that was asked to be another."""
-    defaults = spectra.__kwdefaults__ or {}
-    other = [f"{k}={v!r}" for k, v in LEGACY.items() if asked[k] not in (defaults[k], v)]
+    known = inspect.signature(spectra).parameters
+    other = [f"{k}={v!r}" for k, v in LEGACY.items() if asked[k] not in (known[k].default, v)]
     if other:
         raise ConfigError(f"legacy means {', '.join(other)}; leave these out, or legacy")
     return dict(LEGACY)
@@ -213,9 +214,7 @@ def _windows(
     if window is None:
         window = WINDOW if shortest >= 2 * WINDOW else max(shortest // 2, found.n_delays + 2)
     try:
-        return [
-            found.windowed(window, max(1, window // STRIDES), run) for run in range(len(data))
-        ]
+        return [found.windowed(window, max(1, window // STRIDES), run) for run in range(len(data))]
     except ValueError as error:
         notes.append(f"no windowed residual: {error}")
         return []
@@ -283,4 +282,3 @@ def _evaluations(run: Run | None) -> dict[str, list[Any]]:
     if not rows or any(name not in rows[0] for name in names):
         return {}
     return {name: [row[name] for row in rows] for name in names}
-

@@ -20,7 +20,8 @@ ANYONE = ("config", "options", "maths", "discovery")
 # Layer -> what of ours it may import; the longest name that fits a module is its layer. DESIGN.md's
 # table, with these additions: options stands beside config; whoever may load things by name may
 # import discovery (training, checkpoint and the rest of runs, plots); the files of `runs` that are
-# plain data (result, series, series_set, storage, layout, table, training_spectrum) go where run.py goes.
+# plain data (result, series, series_set, storage, layout, table, training_spectrum) go where
+# run.py goes.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "maths": ("maths",),
     "config": ("config",),

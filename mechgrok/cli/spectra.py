@@ -53,10 +53,10 @@ def command(
         legacy: The published computation: end_log_prob, temporal_mean, 32 blocks, rank 10, pcr.
         out: A folder for all that is written.
     """
+    options = {k: v for k, v in locals().items() if k not in ("run", "out")}
     from mechgrok.runs.storage import RunError
     from mechgrok.training_spectra import FIGURES, spectra
 
-    options = {k: v for k, v in locals().items() if k in (spectra.__kwdefaults__ or {})}
     try:
         found = spectra(run, **options)
     except ValueError as error:  # data without a spectrum, explained where they are looked at

@@ -43,9 +43,7 @@ def plot(subject: Run | TrainingSpectrum) -> go.Figure:
     figure.update_layout(hovermode="x unified", showlegend=True)
     if not found.windows:
         figure.update_layout(meta={DOES_NOT_APPLY: "; ".join(found.notes)})
-    return entitle(
-        figure, "Windowed residual", facts(found), _note(found), height=200 + 170 * rows
-    )
+    return entitle(figure, "Windowed residual", facts(found), _note(found), height=200 + 170 * rows)
 
 
 def _windows(

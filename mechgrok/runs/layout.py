@@ -17,6 +17,8 @@ FILES: Final = {
     "fingerprints/snapshots.rows": "values of the probes every few steps; training.fingerprint",
     "analysis/<measure>.json": "values and definitions of a measure; run.measure",
     "analysis/<measure>.npz": "its arrays; run.measure",
+    "analysis/spectrum.json": "eigenvalues of training and what decided them; mechgrok spectra",
+    "analysis/eigenvalues.npy": "the trusted ones alone, complex; mechgrok spectra",
     "figures/": "figures as html, and png where a browser is found; mechgrok plot",
     "report.html": "the whole run on one page; mechgrok report",
     ".lock": "held by the process that trains",

@@ -13,7 +13,8 @@ from stub_runs import stub_run
 
 import mechgrok as mg
 from mechgrok import figures
-from mechgrok.cli import main, spectra as command
+from mechgrok.cli import main
+from mechgrok.cli import spectra as command
 from mechgrok.config import ConfigError
 from mechgrok.plots._style import DOES_NOT_APPLY
 from mechgrok.runs import snapshots as loading
