@@ -18,6 +18,8 @@ from mechgrok.runs.training_spectrum import TrainingSpectrum
 
 NEEDS: Final = ()
 """A spectrum is saved by `mechgrok spectra`, not by a measure."""
+MOST_TICKS: Final = 6
+"""Ranks up to this have a tick each."""
 
 
 def plot(subject: Run | TrainingSpectrum) -> go.Figure:
@@ -31,10 +33,13 @@ def plot(subject: Run | TrainingSpectrum) -> go.Figure:
         _windows(figure, columns, name if several else "windows", colour)
     for i, (name, curves) in enumerate(zip(found.runs, found.evaluations, strict=True)):
         if curves:
-            colours = (PALETTE[i % len(PALETTE)],) * 2 if several else (TRAIN, TEST)
+            own = PALETTE[i % len(PALETTE)]
+            colours = (own, own) if several else (TRAIN, TEST)
             _accuracies(figure, curves, f"{name}: " if several else "", colours, several)
     figure.update_yaxes(title="relative residual", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title="effective rank", rangemode="tozero", row=2, col=1)
+    few = all(max(columns["effective_rank"]) <= MOST_TICKS for columns in found.windows)
+    whole = {"dtick": 1} if few else {}
+    figure.update_yaxes(title="effective rank", rangemode="tozero", **whole, row=2, col=1)
     if rows == 3:
         figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.03], row=3, col=1)
     said = found.settings

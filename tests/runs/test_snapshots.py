@@ -34,7 +34,8 @@ def fingerprints(**changes: Any) -> Fingerprints:
 def test_quantiles_of_the_probes_of_a_split() -> None:
     (found,) = snapshots(fingerprints(), "margin", split="test")
     assert (found.values == quantiles(-VALUES[:, 4:])).all()
-    assert found.probes is not None and found.probes.tolist() == [20, 21]
+    assert found.probes is not None
+    assert found.probes.tolist() == [20, 21]
     assert (found.observable, found.split, found.stride) == ("margin", "test", 2)
     (both,) = snapshots(fingerprints())
     assert both.split == "train+test"

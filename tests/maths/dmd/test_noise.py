@@ -3,7 +3,7 @@
 Expected errors were measured once with other code on another draw of the same system.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ LEADING = 40
 """Singular vectors that pairs are cut to once for all fits; no fit below looks at more."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def pairs(
     noise: float, center: str, n_delays: int, seed: int, cut: bool
 ) -> tuple[np.ndarray, np.ndarray]:
