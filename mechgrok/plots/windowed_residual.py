@@ -38,8 +38,8 @@ def plot(subject: Run | TrainingSpectrum) -> go.Figure:
             _accuracies(figure, curves, f"{name}: " if several else "", colours, several)
     figure.update_yaxes(title="relative residual", rangemode="tozero", row=1, col=1)
     few = all(max(columns["effective_rank"]) <= MOST_TICKS for columns in found.windows)
-    whole = {"dtick": 1} if few else {}
-    figure.update_yaxes(title="effective rank", rangemode="tozero", **whole, row=2, col=1)
+    ticks = 1 if few else None
+    figure.update_yaxes(title="effective rank", rangemode="tozero", dtick=ticks, row=2, col=1)
     if rows == 3:
         figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.03], row=3, col=1)
     said = found.settings

@@ -52,7 +52,7 @@ def test_three_lines_for_any_array() -> None:
     assert np.abs(np.sort_complex(found.eigenvalues) - np.sort_complex(TRUE)).max() < 3e-3
     table = found.table()
     assert len(table) == 5
-    assert table["trusted"].all()
+    assert table["trusted"].tolist() == [True] * 5
     slow = table.iloc[1]
     assert slow["half_life"] == pytest.approx(2 * np.log(0.5) / np.log(slow["modulus"]))
     low, high = found.modes[1].modulus_interval or (1.0, 1.0)
