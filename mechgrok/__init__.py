@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mechgrok.training.evaluation import evaluate_model as evaluate
     from mechgrok.training.sweep import sweep
     from mechgrok.training.trainer import train
+    from mechgrok.training_spectra import spectra
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _HOME = {
     "path_patch": "interventions:path_patch",
     "plot": "plotting:plot",
     "preset": "presets:preset",
+    "spectra": "training_spectra:spectra",
     "sweep": "training.sweep:sweep",
     "tasks": "tasks",
     "train": "training.trainer:train",
@@ -80,6 +82,7 @@ __all__ = [
     "path_patch",
     "plot",
     "preset",
+    "spectra",
     "sweep",
     "tasks",
     "train",

@@ -20,7 +20,8 @@ ANYONE = ("config", "options", "maths", "discovery")
 # Layer -> what of ours it may import; the longest name that fits a module is its layer. DESIGN.md's
 # table, with these additions: options stands beside config; whoever may load things by name may
 # import discovery (training, checkpoint and the rest of runs, plots); the files of `runs` that are
-# plain data (result, series, series_set, storage, layout, table) go where run.py goes.
+# plain data (result, series, series_set, storage, layout, table, training_spectrum) go where
+# run.py goes.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "maths": ("maths",),
     "config": ("config",),
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "measures": ("measures", *ANYONE, "runs", "interventions", "circuits", "tasks", "models"),
     "plots": (
         "plots", *ANYONE, "runs.run", "runs.result", "runs.series", "runs.series_set",
-        "runs.storage", "runs.table",
+        "runs.storage", "runs.table", "runs.training_spectrum",
     ),
     # at the top of the package: everything, and nobody below imports them
     "plotting": EVERYTHING,
@@ -51,6 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_summary": EVERYTHING,
     "sharing": EVERYTHING,
     "sweep_page": EVERYTHING,
+    "training_spectra": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
     "": EVERYTHING,

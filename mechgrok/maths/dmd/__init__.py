@@ -13,7 +13,13 @@ from mechgrok.maths.dmd.distances import (
     permutation_test,
     wasserstein,
 )
-from mechgrok.maths.dmd.operator import METHODS, Operator, fit_operator, optimal_rank
+from mechgrok.maths.dmd.operator import (
+    METHODS,
+    Operator,
+    fit_operator,
+    optimal_rank,
+    optimal_threshold,
+)
 from mechgrok.maths.dmd.published import published_spectrum
 from mechgrok.maths.dmd.rates import half_lives, rates, reference_poles
 from mechgrok.maths.dmd.refinement import Refined, refine
@@ -48,6 +54,7 @@ __all__ = [
     "hausdorff",
     "moving_blocks",
     "optimal_rank",
+    "optimal_threshold",
     "permutation_test",
     "published_spectrum",
     "rates",

@@ -73,6 +73,16 @@ class Operator:
         """Coefficients of the modes that add up to each state, by least squares."""
         return np.linalg.lstsq(self.modes, states.astype(np.complex128), rcond=None)[0]
 
+    def energies(self, states: Float[np.ndarray, "delayed n"]) -> Float[np.ndarray, " rank"]:
+        """Energy of each mode alone over successive states of one run, as a share of theirs.
+
+        |amplitude|^2 sum_t |eigenvalue|^2t / |states|^2, with the amplitude in the first state.
+        Modes are not orthogonal, so the shares can add up to more than 1.
+        """
+        powers = np.abs(self.eigenvalues)[:, None] ** (2 * np.arange(states.shape[1]))
+        squares = np.square(np.abs(self.amplitudes(states[:, :1])[:, 0]))
+        return squares * powers.sum(axis=1) / np.square(states).sum()
+
 
 def fit_operator(
     Z: Float[np.ndarray, "delayed pairs"],
@@ -220,15 +230,20 @@ def numerical_rank(singular_values: np.ndarray, shape: tuple[int, ...]) -> int:
     return int((singular_values > floor).sum())
 
 
-def optimal_rank(singular_values: np.ndarray, shape: tuple[int, ...], most: int = MAX_RANK) -> int:
-    """Singular values above the optimal hard threshold for noise of unknown size (Gavish & Donoho
-    2014, arXiv 1305.5870, eq. 5 and its cubic approximation), at least 1 and at most `most`.
+def optimal_threshold(singular_values: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Optimal hard threshold for noise of unknown size (Gavish & Donoho 2014, arXiv 1305.5870,
+    eq. 5 and its cubic approximation), in the units of the singular values.
 
     The theory is for independent noise; delayed copies repeat theirs, so look at other ranks too.
     """
     ratio = min(shape) / max(shape)
     omega = 0.56 * ratio**3 - 0.95 * ratio**2 + 1.82 * ratio + 1.43
-    above = int((singular_values > omega * np.median(singular_values)).sum())
+    return float(omega * np.median(singular_values))
+
+
+def optimal_rank(singular_values: np.ndarray, shape: tuple[int, ...], most: int = MAX_RANK) -> int:
+    """Singular values above `optimal_threshold`, at least 1 and at most `most`."""
+    above = int((singular_values > optimal_threshold(singular_values, shape)).sum())
     return max(1, min(above, most, numerical_rank(singular_values, shape)))
 
 

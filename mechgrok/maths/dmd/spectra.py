@@ -20,7 +20,13 @@ from mechgrok.maths.dmd.bootstrap import Bootstrap, bootstrap, moving_blocks, wh
 from mechgrok.maths.dmd.centring import centred
 from mechgrok.maths.dmd.operator import Operator, fit_operator
 from mechgrok.maths.dmd.rates import half_lives, rates
-from mechgrok.maths.dmd.snapshots import check_length, snapshot_pairs, trajectories, uniform_stride
+from mechgrok.maths.dmd.snapshots import (
+    check_length,
+    hankel,
+    snapshot_pairs,
+    trajectories,
+    uniform_stride,
+)
 from mechgrok.maths.dmd.windows import Windows, one_step, windowed
 
 RESIDUAL_LIMIT: Final = 0.1
@@ -81,8 +87,18 @@ class Spectrum:
     @property
     def amplitudes(self) -> Complex[np.ndarray, "n runs"]:
         """Share of each trusted mode in the first delayed state of each run."""
-        first = [snapshot_pairs([run], self.n_delays)[0][:, 0] for run in self._centred]
+        first = [self.states(i)[:, 0] for i in range(len(self.runs))]
         return self.operator.amplitudes(np.stack(first, axis=1))[self.trusted]
+
+    @property
+    def energies(self) -> Float[np.ndarray, "n runs"]:
+        """Share of each trusted mode alone in the energy of each run (`Operator.energies`)."""
+        each = [self.operator.energies(self.states(i)) for i in range(len(self.runs))]
+        return np.stack(each, axis=1)[self.trusted]
+
+    def states(self, run: int = 0) -> Float[np.ndarray, "delayed columns"]:
+        """Delayed states of a run after centring, one per column."""
+        return hankel(self._centred[run], self.n_delays)
 
     def rates(self) -> Complex[np.ndarray, " n"]:
         """log(eigenvalue) per training step."""
@@ -106,10 +122,19 @@ class Spectrum:
     def bootstrap(
         self, generator: np.random.Generator, resamples: int = 200, over_runs: bool = False
     ) -> Bootstrap:
-        """Replicates of all the operator's eigenvalues: over blocks of pairs within each run, or,
-        from 5 runs on, over whole runs."""
+        """Replicates of all the operator's eigenvalues: over blocks of 2 n_delays pairs within each
+        run, or, from 5 runs on, over whole runs.
+
+        Raises ValueError for a run that holds no two such blocks: one block would be drawn again
+        and again, and the interval would have no width.
+        """
         lengths = [len(run) - self.n_delays for run in self.runs]
-        block = min(2 * self.n_delays, *lengths)
+        block = 2 * self.n_delays
+        if not over_runs and min(lengths) < 2 * block:
+            raise ValueError(
+                f"got a run of {min(lengths)} pairs, expected two blocks of 2 n_delays = {block} "
+                f"to draw from; pass at most n_delays={min(map(len, self.runs)) // 5}"
+            )
         draw = whole_runs(lengths) if over_runs else moving_blocks(lengths, block)
         Z, Zp = snapshot_pairs(self._centred, self.n_delays)
         return bootstrap(Z, Zp, self.operator, draw, generator, resamples)

@@ -88,6 +88,14 @@ def test_blocks_stay_within_runs() -> None:
         moving_blocks([100, 50], 51)
 
 
+def test_a_run_of_less_than_two_blocks_has_no_interval() -> None:
+    short = signal(SLOW, 5 * 8 - 1, noise=0.05)
+    with pytest.raises(ValueError, match=r"31 pairs, expected two blocks .* = 16 .* n_delays=7"):
+        spectrum(short, 8, 5).bootstrap(np.random.default_rng(0))
+    draws = spectrum(short, 7, 5).bootstrap(np.random.default_rng(0))
+    assert (np.ptp(draws.interval(), axis=1) > 0).all()
+
+
 def test_whole_runs_are_drawn_from_five_runs_on() -> None:
     draw = whole_runs([10, 20, 30, 40, 50])
     columns = draw(np.random.default_rng(0))

@@ -42,6 +42,18 @@ def test_modes_and_amplitudes_rebuild_each_run() -> None:
         assert np.abs(rebuilt - run[:100]).max() < 1e-8
 
 
+def test_energies_are_shares_of_each_run() -> None:
+    one = np.outer(0.9 ** np.arange(60), np.ones(3))
+    assert spectrum(one, 4, 1, "none").energies == pytest.approx(np.ones((1, 1)))
+    # two features that do not mix: 3^2 sum 0.9^2t against 1 sum 0.5^2t, without delays
+    t = np.arange(60)
+    apart = np.column_stack([3 * 0.9**t, 0.5**t])
+    whole = 9 / (1 - 0.81) + 1 / (1 - 0.25)
+    expected = np.array([9 / (1 - 0.81), 1 / (1 - 0.25)]) / whole
+    found = spectrum([apart, 7 * apart], 1, 2, "none").energies
+    assert found == pytest.approx(np.column_stack([expected, expected]), rel=1e-4)
+
+
 def test_lists_tensors_and_runs_are_the_same() -> None:
     array = signal(SLOW, 200, 5, noise=0.01)
     one = spectrum(array, 8, 5).eigenvalues
