@@ -38,19 +38,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("undisturbed") / "run").path
 
 
-def killed_at(step: int, where: str, directory: Path) -> int:
+def killed_at(at: int, where: str, directory: Path) -> int:
     """Kill at the recording of a step: before, after, or between its rows and their number."""
 
     def work() -> None:
         real, flush = Fingerprint.record, RowFile._flush
 
-        def record(self: Fingerprint, at: int, model: Any) -> bool:
-            if at == step and where == "before":
+        def record(self: Fingerprint, step: int, model: Any) -> bool:
+            if step == at and where == "before":
                 faults.die()
-            done = real(self, at, model)
-            if at == step and where == "after":
+            done = real(self, step, model)
+            if step == at and where == "after":
                 faults.die()
-            if at == step and where == "number":
+            if step == at and where == "number":
                 RowFile._flush = lambda self: (flush(self), faults.die())  # pyright: ignore
                 self.sync()
             return done
