@@ -35,7 +35,10 @@ for split in SPLITS:
 unchanged("model", lambda: build(small, **sizes))
 config = RunConfig(task=BinaryTask(n=5), model=small, stop=Stop(3, None))
 unchanged("train", lambda: train(config, run=sys.argv[1], progress=False,
-                                 overrides={"optim.batch_size": 3, "optim.ema": .9}))
+                                 overrides={"optim.batch_size": 3, "optim.ema": .9,
+                                            "record.fingerprint.every": 1,
+                                            "record.fingerprint.probes": 5,
+                                            "record.fingerprint.hook": "hook_embed"}))
 noisy = PostLNModel(d_model=8, n_heads=2, d_mlp=16, dropout=.1, weight_noise=.1)
 config = RunConfig(task=BinaryTask(n=5), model=noisy, stop=Stop(3, None))
 unchanged("noisy", lambda: train(config, run=sys.argv[1] + "2", progress=False, overrides={

@@ -132,6 +132,7 @@ CHANGED: list[dict[str, Any]] = [
     {"optim.weight_decay": 0.5},
     {"schedule.evaluate_every": 7},
     {"record.recorders": ["weight_norm"]},
+    {"record.fingerprint.every": 2},
     {"seeds.batch": 4},
     {"init_from": "elsewhere"},
 ]

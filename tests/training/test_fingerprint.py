@@ -11,11 +11,13 @@ import tiny
 import torch
 
 from mechgrok.config import EquationTask, Seeds
+from mechgrok.maths.quantiles import LEVELS, directions, sliced_quantiles
 from mechgrok.runs.run import Run
 from mechgrok.tasks import equation
 from mechgrok.tasks.equation import EOS, VOCABULARY
 from mechgrok.training import probes
 from mechgrok.training.fingerprint import Values
+from mechgrok.training.trainer import TrainingDiverged
 
 RECORD = {"record.fingerprint.every": 2, "record.fingerprint.probes": 10}
 
@@ -138,6 +140,67 @@ def test_recorded_or_not_the_weights_are_the_same_bits(
         _step, _tensors, header = parts["state"]
         header.pop("config")  # the digest names what was asked, recording included
     assert with_it == without
+
+
+@pytest.mark.parametrize(
+    ("hook", "position", "width"),
+    [("blocks.0.hook_resid_post", -1, 8), ("blocks.0.attn.hook_z", 1, 8), ("hook_embed", 0, 8)],
+)
+def test_hidden_states_are_sliced_at_the_hook_and_position(
+    hook: str, position: int, width: int, tmp_path: Path
+) -> None:
+    asked = {"hook": hook, "position": position, "directions": 5, "splits": ["train", "test"]}
+    changes = {f"record.fingerprint.{name}": value for name, value in asked.items()}
+    steps = {"stop.max_steps": 4, "schedule.checkpoints": ["every 1"], "seeds.probe": 6}
+    run = train(tmp_path / "run", {**RECORD, **changes, **steps})
+    found = run.fingerprints
+    assert found.hidden is not None
+    assert found.hidden.shape == (2, 2 * 5 * len(LEVELS))
+    drawn = directions(5, width, np.random.default_rng(6))
+    for i, step in enumerate(found.steps.tolist()):
+        with torch.no_grad():
+            _, cache = run.checkpoint(step).model.run_with_cache(run.task.tokens[found.probes])
+        states = cache[hook][:, position].flatten(1).numpy()
+        parts = [sliced_quantiles(part, drawn) for part in (states[:10], states[10:])]
+        # the run's own forward has the same operations; the file keeps float32
+        assert np.allclose(found.hidden[i], np.concatenate(parts), rtol=1e-6, atol=1e-7)
+
+
+def test_subsets_of_probes_and_steps_are_derived_later(equations: Run) -> None:
+    found = equations.fingerprints
+    assert found.splits == ("train",) * 10 + ("test",) * 10
+    margins = found.values["margin"]
+    assert np.array_equal(found.quantiles("margin", [0.5])[:, 0], np.median(margins, axis=1))
+    of_test = found.quantiles("margin", [0.5], split="test")[:, 0]
+    assert np.array_equal(of_test, np.median(margins[:, 10:], axis=1))
+    assert found.quantiles().shape == (3, 19)
+    later = found.between(first=1, last=4)
+    assert later.steps.tolist() == [2, 4]
+    assert np.array_equal(later.values["margin"], margins[1:])
+    for wrong, said in (
+        (lambda: found.quantiles("loss"), "unknown observable 'loss'; have"),
+        (lambda: found.quantiles(split="validation"), "no probes of split 'validation'"),
+        (lambda: found.between(5, 9), "no snapshot within steps 5..9; have 0..4"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            wrong()
+
+
+def test_fingerprints_that_are_not_finite_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Values.of
+
+    def of(self: Values, model: Any) -> Any:
+        found = real(self, model)
+        calls.append(1)
+        return found if len(calls) < 4 else {**found, "margin": found["margin"] * np.nan}
+
+    calls: list[int] = []
+    monkeypatch.setattr(Values, "of", of)
+    with pytest.raises(TrainingDiverged, match="fingerprints that are not finite at step 6"):
+        train(tmp_path / "run", RECORD)
+    assert Run(tmp_path / "run").fingerprints.steps.tolist() == [0, 2, 4]
 
 
 def test_resume_gives_the_file_of_an_uninterrupted_run(tmp_path: Path) -> None:
