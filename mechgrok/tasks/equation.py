@@ -19,12 +19,12 @@ from torch import Tensor
 
 from mechgrok.config import ConfigError, EquationTask, Seeds
 from mechgrok.maths import groups, operations
-from mechgrok.tasks._rows import Rows, twin_in_train
+from mechgrok.tasks._rows import END, Rows, twin_in_train
 
 MODULUS: Final = 97
 """Size of Z_n for all operations on numbers."""
 
-EOS: Final = "<|eos|>"
+EOS: Final = END
 """First and last token of every equation."""
 
 ANSWER: Final = (4, 5)
