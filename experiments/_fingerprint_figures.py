@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechgrok.maths import dmd
-from mechgrok.plots._style import BLACK, GREEN, GREY, PALETTE, PURPLE, TEST, TRAIN, entitle
+from mechgrok.plots._style import BLACK, GREEN, GREY, PALETTE, PURPLE, TEST, TRAIN, entitle, square
 
 if TYPE_CHECKING:
     from _fingerprint_spectra import Observed
@@ -59,14 +59,14 @@ def curves(
                 figure.add_vline(x=step, line={"dash": dash, "width": 1, "color": BLACK}, **place)
     figure.update_yaxes(range=[-0.03, 1.03], secondary_y=False)
     figure.update_yaxes(
-        type="log", exponentformat="power", showgrid=False, ticks="", secondary_y=True
+        type="log", exponentformat="power", showgrid=False, dtick=1, secondary_y=True
     )
     figure.update_yaxes(title="accuracy", secondary_y=False, col=1)
     figure.update_yaxes(title="residual", secondary_y=True, col=COLUMNS)
     figure.update_xaxes(title="step", row=rows)
     note = (
-        "lines across: memorised (dotted), onset (dashed), generalised (solid); a residual stands "
-        "at the last step of its window, relative to |Z'|, window's own operator"
+        "upright lines: memorised (dotted), onset (dashed), generalised (solid);<br>"
+        "a residual stands at the last step of its window, relative to |Z'|"
     )
     facts = f"n = {len(runs)} runs, every run drawn"
     return _legend(entitle(figure, "Accuracy and windowed residual", facts, note, 180 + 200 * rows))
@@ -119,8 +119,9 @@ def spectra(observed: Sequence["Observed"], lr: float) -> go.Figure:
             )  # fmt: skip
             _eigenvalues(figure, one, decay, place)
             _poles(figure, one.spectra[0].record_every, lr, decay, place)
-        figure.update_xaxes(range=[-1.15, 1.15], row=row, col=1)
-        figure.update_yaxes(range=[-1.15, 1.15], row=row, col=1)
+        figure.update_xaxes(range=[-1.1, 1.1], row=row, col=1)
+        figure.update_yaxes(range=[-1.1, 1.1], row=row, col=1)
+        square(figure, row, 1)
         figure.update_xaxes(range=ZOOM["x"], row=row, col=2)
         figure.update_yaxes(range=ZOOM["y"], row=row, col=2)
     figure.update_layout(
@@ -133,7 +134,9 @@ def spectra(observed: Sequence["Observed"], lr: float) -> go.Figure:
         f"n = {len(observed[0].spectra)} runs, every eigenvalue of rank {s.operator.rank}, "
         f"{s.n_delays} delays, {s.center}, {s.operator.method}; open: residual above .1"
     )
-    note = "crosses: poles of weight decay and of Adam's two averages; real axis along, per snapshot"
+    note = (
+        "crosses: poles of weight decay and of Adam's two averages; real axis along, per snapshot"
+    )
     return _legend(
         entitle(figure, "Spectra of every run's fingerprints", facts, note, 160 + 330 * rows)
     )
@@ -144,7 +147,7 @@ def distances(rows: Sequence[tuple[str, np.ndarray]], names: Sequence[str]) -> g
     n = -(-len(rows) // 2)
     figure = make_subplots(
         n, 2, subplot_titles=[title for title, _ in rows], vertical_spacing=0.35 / n,
-        horizontal_spacing=0.25,
+        horizontal_spacing=0.2,
     )  # fmt: skip
     for i, (_, matrix) in enumerate(rows):
         place = {"row": i // 2 + 1, "col": i % 2 + 1}
@@ -154,10 +157,11 @@ def distances(rows: Sequence[tuple[str, np.ndarray]], names: Sequence[str]) -> g
         figure.add_heatmap(
             z=matrix, x=list(names), y=list(names), colorscale="Cividis", colorbar=bar, **place
         )
-    figure.update_xaxes(tickangle=90)
+    figure.update_xaxes(tickangle=90, type="category")
+    figure.update_yaxes(type="category")
     figure.update_yaxes(autorange="reversed")
-    facts = f"n = {len(names)} runs, trusted eigenvalues per snapshot, up to the last common step"
-    return entitle(figure, "Distances between spectra", facts, height=200 + 330 * n)
+    facts = f"n = {len(names)} runs, decay / seed; trusted eigenvalues, up to the last common step"
+    return _high(entitle(figure, "Distances between spectra", facts, height=200 + 360 * n))
 
 
 def grids(
@@ -245,7 +249,10 @@ def _colours(decays: Sequence[float]) -> dict[float, str]:
 
 def _legend(figure: go.Figure) -> go.Figure:
     """The legend below the panels."""
-    height = figure.layout["height"]
-    margin = {"margin_b": 110}
-    legend = {"orientation": "h", "x": 0, "y": -70 / (height - 200), "yanchor": "top"}
-    return figure.update_layout(showlegend=True, legend=legend, **margin)
+    legend = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
+    return _high(figure).update_layout(showlegend=True, legend=legend, margin_b=100)
+
+
+def _high(figure: go.Figure) -> go.Figure:
+    """The title at the top and the panels' own titles below it, however high the figure is."""
+    return figure.update_layout(title_y=1 - 12 / figure.layout["height"], margin_t=125)

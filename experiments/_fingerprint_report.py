@@ -188,7 +188,7 @@ CAVEAT: Final = (
 
 def drawn(of: Study, found: Mapping[str, Any]) -> dict[str, Any]:
     """All figures by name."""
-    names = [f"decay {d:g}, seed {run.seed}" for run, d in zip(of.runs, of.decays, strict=True)]
+    names = [f"{d:g} / {run.seed}" for run, d in zip(of.runs, of.decays, strict=True)]
     matrices = [
         (f"{figures.NAMES[one.name]}, {label}", _matrix(one, distance))
         for one in of.observed

@@ -65,6 +65,21 @@ class Observed:
     """(rank, delays) -> operator of every run; those too large for the data are left out."""
 
 
+def common_spectra(
+    name: str, fingerprints: Sequence["Fingerprints"], last: int, of: Settings
+) -> tuple[list["Spectrum"], list[np.ndarray], np.ndarray, float]:
+    """Spectra of all runs up to a step, in the principal directions of all of them together.
+
+    Also the runs in these directions, the directions, and the share of the energy in them.
+    """
+    every = fingerprints[0].every
+    common = [one.between(of.first, last).quantiles(name) for one in fingerprints]
+    inside, directions = dmd.compress(common, of.components)
+    kept = sum(np.square(x).sum() for x in inside) / sum(np.square(x).sum() for x in common)
+    spectra = [dmd.spectrum(x, of.n_delays, of.rank, record_every=every) for x in inside]
+    return spectra, inside, directions, float(kept)
+
+
 def observe(
     name: str,
     fingerprints: Sequence["Fingerprints"],
@@ -76,19 +91,14 @@ def observe(
     """Spectra of every run over the steps that all have, and windows over each run's own."""
     every = fingerprints[0].every
     whole = [one.between(of.first).quantiles(name) for one in fingerprints]
-    common = [one.between(of.first, last).quantiles(name) for one in fingerprints]
-    inside, directions = dmd.compress(common, of.components)
-    kept = sum(np.square(x).sum() for x in inside) / sum(np.square(x).sum() for x in common)
-    spectra = [dmd.spectrum(x, of.n_delays, of.rank, record_every=every) for x in inside]
+    spectra, inside, directions, kept = common_spectra(name, fingerprints, last, of)
     windows = [
         dmd.windowed(x @ directions.T, of.window, of.stride, of.n_delays, of.rank, noise=ROUNDING)
         for x in whole
     ]
     published = [dmd.published_spectrum(x, of.n_delays, of.rank, every) for x in whole]
     poles = [(1 - lr * decay) ** every for decay in decays]
-    return Observed(
-        name, decays, poles, spectra, windows, published, float(kept), sensitivity(inside, of)
-    )
+    return Observed(name, decays, poles, spectra, windows, published, kept, sensitivity(inside, of))
 
 
 def sensitivity(
@@ -145,7 +155,9 @@ def compared(observed: Observed, first: float, second: float) -> list[dict[str, 
     return rows
 
 
-def separation(spectra: Sequence[np.ndarray], group: Sequence[int], distance: Any) -> dict[str, Any]:
+def separation(
+    spectra: Sequence[np.ndarray], group: Sequence[int], distance: Any
+) -> dict[str, Any]:
     """Mean distances within and between two groups of runs, and the permutation test."""
     empty = sum(not len(one) for one in spectra)
     if empty:

@@ -1,4 +1,4 @@
-"""A study as one offline page: what was found, tables, figures, runs that failed or are censored."""
+"""A study as one offline page: what was found, tables, figures, failed and censored runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
