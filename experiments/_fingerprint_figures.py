@@ -33,7 +33,8 @@ def curves(
 ) -> go.Figure:
     """Accuracies of every run with its moments, and the windowed residual of both observables."""
     rows = -(-len(runs) // COLUMNS)
-    titles = [f"seed {r.seed}, weight decay {d:g}" for r, d in zip(runs, observed[0].decays)]  # noqa: B905
+    pairs = zip(runs, observed[0].decays, strict=True)
+    titles = [f"seed {run.seed}, weight decay {decay:g}" for run, decay in pairs]
     figure = make_subplots(
         rows, COLUMNS, subplot_titles=titles, specs=[[{"secondary_y": True}] * COLUMNS] * rows,
         vertical_spacing=0.3 / rows, horizontal_spacing=0.12,
@@ -109,12 +110,12 @@ def spectra(observed: Sequence["Observed"], lr: float) -> go.Figure:
     figure = make_subplots(
         rows, 2, subplot_titles=titles, vertical_spacing=0.26 / rows, column_widths=[0.45, 0.55]
     )
-    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 1000))
+    angle = np.linspace(0, 2 * np.pi, 1000)
     for row, (one, decay) in enumerate(cases, start=1):
         for col in (1, 2):
             place = {"row": row, "col": col}
             figure.add_scatter(
-                x=circle.real, y=circle.imag, mode="lines", showlegend=False, hoverinfo="skip",
+                x=np.cos(angle), y=np.sin(angle), mode="lines", showlegend=False, hoverinfo="skip",
                 line={"color": GREY, "width": 1}, **place,
             )  # fmt: skip
             _eigenvalues(figure, one, decay, place)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import plotly.graph_objects as go
 from _moments import moments
 from plotly.subplots import make_subplots
@@ -46,7 +45,8 @@ def divergence(groups: Sequence["Group"]) -> go.Figure:
                 found = group.distances[kind][run.name]
                 scale = run.config.perturbation.scale
                 _line(figure, found, f"scale {scale:g}", _colour(run), shown, place, run.name)
-    facts = f"n = {_counts(groups)}; every run drawn"
+    figure.update_yaxes(type="linear", range=[-0.03, 1.03], row=len(UNITS))
+    facts = f"{_counts(groups)}; every run drawn"
     return _under(entitle(figure, "Distance from the control", facts, height=960))
 
 
@@ -65,7 +65,7 @@ def early(groups: Sequence["Group"]) -> go.Figure:
                 cut = type(found)(found.steps[kept], values)
                 place = {"row": row, "col": col}
                 _line(figure, cut, f"scale {scale:g}", _colour(run), shown, place, run.name)
-    facts = f"n = {_counts(groups)}; equal curves after division: a linear response"
+    facts = f"{_counts(groups)}; equal curves after division: a linear response"
     return _under(entitle(figure, "Growth of small differences", facts, height=960))
 
 
@@ -90,7 +90,7 @@ def accuracy(groups: Sequence["Group"]) -> go.Figure:
             shown.add(name)
     figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.03])
     figure.update_xaxes(title="step", row=len(groups))
-    facts = f"n = {_counts(groups)}; every run drawn"
+    facts = f"{_counts(groups)}; every run drawn"
     return _under(entitle(figure, "Test accuracy", facts, height=220 + 280 * len(groups)))
 
 
@@ -116,7 +116,7 @@ def times(groups: Sequence["Group"]) -> go.Figure:
     figure.update_yaxes(type="category", col=1)
     figure.update_yaxes(type="category", showticklabels=False, col=2)
     figure.update_xaxes(title="step", row=len(groups))
-    facts = f"n = {_counts(groups)}; open triangle: censored, later than this"
+    facts = f"{_counts(groups)}; open triangle: censored, later than this"
     entitle(figure, "Times of every run", facts, height=200 + 260 * len(groups))
     return _under(figure).update_layout(showlegend=False)
 
@@ -135,7 +135,7 @@ def spectra(groups: Sequence["Group"]) -> go.Figure:
         )
     figure.update_xaxes(tickangle=90, type="category")
     figure.update_yaxes(autorange="reversed", type="category")
-    facts = f"n = {_counts(groups)}; W1 of trusted eigenvalues, answer, up to the last common step"
+    facts = f"{_counts(groups)}; W1 of trusted eigenvalues, answer, up to the last common step"
     return _under(entitle(figure, "Distances between spectra", facts, height=620))
 
 
@@ -157,7 +157,7 @@ def _line(
 ) -> None:  # fmt: skip
     every = max(1, len(found.steps) // 400)
     figure.add_scatter(
-        x=found.steps[::every], y=np.where(found.values > 0, found.values, np.nan)[::every],
+        x=found.steps[::every], y=found.values[::every],
         mode="lines", name=name, legendgroup=name, showlegend=name not in shown, opacity=0.75,
         line={"color": colour, "width": 1.2},
         hovertemplate=f"{run}<br>step %{{x}}: %{{y:.3g}}<extra></extra>", **place,
@@ -201,10 +201,11 @@ def _colour(run: "Run") -> str:
 
 
 def _counts(groups: Sequence["Group"]) -> str:
-    return "; ".join(
+    each = (
         f"{group.name}: 1 control, {len(group.perturbed)} perturbed, {len(group.seeds)} seeds"
         for group in groups
     )
+    return "n runs: " + "; ".join(each)
 
 
 def _under(figure: go.Figure) -> go.Figure:
