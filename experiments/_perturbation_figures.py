@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import plotly.graph_objects as go
 from _moments import moments
+from _study_figures import under
 from plotly.subplots import make_subplots
 
 from mechgrok.plots._style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, entitle
@@ -47,7 +48,7 @@ def divergence(groups: Sequence["Group"]) -> go.Figure:
                 _line(figure, found, f"scale {scale:g}", _colour(run), shown, place, run.name)
     figure.update_yaxes(type="linear", range=[-0.03, 1.03], row=len(UNITS))
     facts = f"{_counts(groups)}; every run drawn"
-    return _under(entitle(figure, "Distance from the control", facts, height=960))
+    return under(entitle(figure, "Distance from the control", facts, height=960))
 
 
 def early(groups: Sequence["Group"]) -> go.Figure:
@@ -66,7 +67,7 @@ def early(groups: Sequence["Group"]) -> go.Figure:
                 place = {"row": row, "col": col}
                 _line(figure, cut, f"scale {scale:g}", _colour(run), shown, place, run.name)
     facts = f"{_counts(groups)}; equal curves after division: a linear response"
-    return _under(entitle(figure, "Growth of small differences", facts, height=960))
+    return under(entitle(figure, "Growth of small differences", facts, height=960))
 
 
 def accuracy(groups: Sequence["Group"]) -> go.Figure:
@@ -91,7 +92,7 @@ def accuracy(groups: Sequence["Group"]) -> go.Figure:
     figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.03])
     figure.update_xaxes(title="step", row=len(groups))
     facts = f"{_counts(groups)}; every run drawn"
-    return _under(entitle(figure, "Test accuracy", facts, height=220 + 280 * len(groups)))
+    return under(entitle(figure, "Test accuracy", facts, height=220 + 280 * len(groups)))
 
 
 def times(groups: Sequence["Group"]) -> go.Figure:
@@ -118,7 +119,7 @@ def times(groups: Sequence["Group"]) -> go.Figure:
     figure.update_xaxes(title="step", row=len(groups))
     facts = f"{_counts(groups)}; open triangle: censored, later than this"
     entitle(figure, "Times of every run", facts, height=200 + 260 * len(groups))
-    return _under(figure).update_layout(showlegend=False)
+    return under(figure).update_layout(showlegend=False)
 
 
 def spectra(groups: Sequence["Group"]) -> go.Figure:
@@ -136,7 +137,7 @@ def spectra(groups: Sequence["Group"]) -> go.Figure:
     figure.update_xaxes(tickangle=90, type="category")
     figure.update_yaxes(autorange="reversed", type="category")
     facts = f"{_counts(groups)}; W1 of trusted eigenvalues, answer, up to the last common step"
-    return _under(entitle(figure, "Distances between spectra", facts, height=620))
+    return under(entitle(figure, "Distances between spectra", facts, height=620))
 
 
 def _panels(groups: Sequence["Group"], rows: Sequence[str]) -> go.Figure:
@@ -206,12 +207,3 @@ def _counts(groups: Sequence["Group"]) -> str:
         for group in groups
     )
     return "n runs: " + "; ".join(each)
-
-
-def _under(figure: go.Figure) -> go.Figure:
-    """The legend below the panels, the title at the top however high the figure is."""
-    legend = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
-    top = 1 - 12 / figure.layout["height"]
-    return figure.update_layout(
-        showlegend=True, legend=legend, title_y=top, margin_t=125, margin_b=100
-    )
