@@ -70,8 +70,8 @@ def ranks(found: Mapping[str, Any]) -> str:
         poles = sum(row["decay_pole"] for row in rows)
         parts.append(
             f"{_range(_ends(effective))} directions hold 99 % of the {name}'s delayed fingerprints "
-            f"about their mean, {_range(_ends(trusted))} of {rows[0]['rank']} eigenvalues have a residual of at most "
-            f".1, and decay's own pole is among them in {poles} of {len(rows)} runs"
+            f"about their mean, {_range(_ends(trusted))} of {rows[0]['rank']} eigenvalues have a "
+            f"residual of at most .1, and decay's own pole is among them in {poles} of {len(rows)} runs"
         )
     return "; ".join(parts) + "."
 
