@@ -68,10 +68,11 @@ def ranks(found: Mapping[str, Any]) -> str:
         effective = [row["effective_rank_as_published"] for row in rows]
         trusted = [row["trusted"] for row in rows]
         poles = sum(row["decay_pole"] for row in rows)
+        poles = f"decay's own pole is among them in {poles} of {len(rows)} runs"
         parts.append(
             f"{_range(_ends(effective))} directions hold 99 % of the {name}'s delayed fingerprints "
             f"about their mean, {_range(_ends(trusted))} of {rows[0]['rank']} eigenvalues have a "
-            f"residual of at most .1, and decay's own pole is among them in {poles} of {len(rows)} runs"
+            f"residual of at most .1, and {poles}"
         )
     return "; ".join(parts) + "."
 
