@@ -125,7 +125,9 @@ def sensitivity(found: Mapping[str, Any]) -> str:
 
 
 def _short(coordinates: str) -> str:
-    return coordinates if coordinates.startswith(("without", "as")) else f"in time {coordinates}"
+    return (
+        coordinates if coordinates.startswith(("without", "as", "up")) else f"in time {coordinates}"
+    )
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

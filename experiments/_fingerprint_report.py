@@ -48,14 +48,17 @@ def study(runs: Runs, failed: Mapping[str, str], settings: spectra.Settings) -> 
     kept.sort(key=lambda run: (optims[run.name].weight_decay, run.seed))
     decays = [optims[run.name].weight_decay for run in kept]
     fingerprints = [run.fingerprints for run in kept]
+    when = [moments(run) for run in kept]
     last = int(min(one.steps[-1] for one in fingerprints))
     lr = optims[kept[0].name].lr
     observed = [
-        spectra.observe(name, fingerprints, decays, lr, last, settings)
+        spectra.observe(
+            name, fingerprints, decays, lr, last, settings, [m.generalised for m in when]
+        )
         for name in tqdm(spectra.OBSERVABLES, desc="spectra", unit="observable")
     ]
     return Study(
-        kept, failed, [moments(run) for run in kept], fingerprints, decays, lr, last, observed,
+        kept, failed, when, fingerprints, decays, lr, last, observed,
         settings,
     )  # fmt: skip
 
@@ -182,7 +185,8 @@ CAVEAT: Final = (
     "least possible being 2 over the number of splits; not corrected for the number of rows. The "
     "first row (answer, eigenvalues, W1) was the test fixed beforehand. The pole of weight decay "
     "itself, (1 - lr decay)^2, differs between the groups by construction, hence the rows without "
-    "it and those with time counted in decays."
+    "it and those with time counted in decays. Runs of different decay are in different phases at "
+    "the same step, hence the rows up to each run's own generalising, where all did."
 )
 
 

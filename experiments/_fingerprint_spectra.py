@@ -59,6 +59,8 @@ class Observed:
     """Over the whole of every run."""
     published: Sequence["Spectrum"] = field(repr=False)
     """As the published code would compute it, over the whole of every run."""
+    until: Sequence["Spectrum | None"] = field(repr=False)
+    """Up to the step at which each run generalised; None for one that did not."""
     kept: float
     """Share of the energy in the common principal directions."""
     grid: Mapping[tuple[int, int], Sequence["Operator"]] = field(repr=False)
@@ -87,8 +89,9 @@ def observe(
     lr: float,
     last: int,
     of: Settings,
+    generalised: Sequence[int | None],
 ) -> Observed:
-    """Spectra of every run over the steps that all have, and windows over each run's own."""
+    """Spectra of every run over the steps that all have and up to generalising, and windows."""
     every = fingerprints[0].every
     whole = [one.between(of.first).quantiles(name) for one in fingerprints]
     spectra, inside, directions, kept = common_spectra(name, fingerprints, last, of)
@@ -96,9 +99,18 @@ def observe(
         dmd.windowed(x @ directions.T, of.window, of.stride, of.n_delays, of.rank, noise=ROUNDING)
         for x in whole
     ]
+    until = [
+        dmd.spectrum(
+            one.between(of.first, end).quantiles(name) @ directions.T, of.n_delays, of.rank,
+            record_every=every,
+        )
+        if end is not None else None
+        for one, end in zip(fingerprints, generalised, strict=True)
+    ]  # fmt: skip
     published = [dmd.published_spectrum(x, of.n_delays, of.rank, every) for x in whole]
     poles = [(1 - lr * decay) ** every for decay in decays]
-    return Observed(name, decays, poles, spectra, windows, published, kept, sensitivity(inside, of))
+    grid = sensitivity(inside, of)
+    return Observed(name, decays, poles, spectra, windows, published, until, kept, grid)
 
 
 def sensitivity(
@@ -141,17 +153,23 @@ def compared(observed: Observed, first: float, second: float) -> list[dict[str, 
     chosen = [i for i, decay in enumerate(observed.decays) if decay in (first, second)]
     decays = [observed.decays[i] for i in chosen]
     group = [j for j, decay in enumerate(decays) if decay == first]
-    rows = []
-    whole = [observed.published[i].eigenvalues for i in chosen]
-    for name in (*COORDINATES, "as published, whole runs"):
-        if name == "per unit of decay" and 0 in decays:
-            continue
-        found = [observed.spectra[i].eigenvalues for i in chosen] if name in COORDINATES else whole
-        spectra = in_coordinates(found, decays, [observed.pole[i] for i in chosen], name)
-        for label, distance in DISTANCES.items():
-            row = {"observable": observed.name, "decays": [first, second], "coordinates": name}
-            rows.append(row | {"distance": label, **separation(spectra, group, distance)})
-    return rows
+    poles = [observed.pole[i] for i in chosen]
+    common = [observed.spectra[i].eigenvalues for i in chosen]
+    cases = {
+        name: in_coordinates(common, decays, poles, name)
+        for name in COORDINATES
+        if not (name == "per unit of decay" and 0 in decays)
+    }
+    until = [one for i in chosen if (one := observed.until[i]) is not None]
+    if len(until) == len(chosen):
+        cases["up to generalising"] = [one.eigenvalues for one in until]
+    cases["as published, whole runs"] = [observed.published[i].eigenvalues for i in chosen]
+    return [
+        {"observable": observed.name, "decays": [first, second], "coordinates": name,
+         "distance": label, **separation(spectra, group, distance)}
+        for name, spectra in cases.items()
+        for label, distance in DISTANCES.items()
+    ]  # fmt: skip
 
 
 def separation(

@@ -137,7 +137,10 @@ def test_a_known_rate_is_found_and_tells_groups_apart() -> None:
     settings = _fingerprint_spectra.Settings(4, 2, 60, 20, 20, 5, (2, 3), (4, 8))
     prints = [recorded(rate, seed) for rate in (0.98, 0.95) for seed in range(5)]
     decays = [1.0] * 5 + [2.0] * 5
-    found = _fingerprint_spectra.observe("answer_log_prob", prints, decays, 1e-3, 398, settings)
+    none = [None] * 10
+    found = _fingerprint_spectra.observe(
+        "answer_log_prob", prints, decays, 1e-3, 398, settings, none
+    )
     for spectrum, rate in zip(found.spectra, [0.98] * 5 + [0.95] * 5, strict=True):
         assert np.abs(spectrum.eigenvalues - rate).min() < 2e-3
         assert np.abs(spectrum.eigenvalues - 1).min() < 1e-3
@@ -145,7 +148,12 @@ def test_a_known_rate_is_found_and_tells_groups_apart() -> None:
     assert rows[0]["p"] == pytest.approx(2 / 252)
     assert rows[0]["between"] > rows[0]["within"]
     again = prints[:5] + [recorded(0.98, seed) for seed in range(5, 10)]
-    same = _fingerprint_spectra.observe("answer_log_prob", again, decays, 1e-3, 398, settings)
+    same = _fingerprint_spectra.observe(
+        "answer_log_prob", again, decays, 1e-3, 398, settings, [300] * 10
+    )
+    names = [row["coordinates"] for row in _fingerprint_spectra.compared(same, 1.0, 2.0)]
+    assert names.count("up to generalising") == 2
+    assert "up to generalising" not in {row["coordinates"] for row in rows}
     assert _fingerprint_spectra.compared(same, 1.0, 2.0)[0]["p"] > 0.05
 
 
