@@ -62,7 +62,7 @@ def names(kind: str) -> list[str]:
 
 _HELPERS = {
     "models": {
-        *("hooked", "published", "shared_prefix"),
+        *("fixed_rows", "hooked", "published", "shared_prefix"),
         *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix"),
     },
     "runs": {

@@ -48,8 +48,8 @@ def _rows(
     groups: Sequence[Group],
 ) -> list[tuple[Tensor, Tensor]]:
     """Per group, the block's own input [1 or M, d_model] and mixed values [M, heads_d_head]."""
-    k = _heads(read, attn.W_K, attn.b_K)
-    v = _heads(read, attn.W_V, attn.b_V)
+    k = heads(read, attn.W_K, attn.b_K)
+    v = heads(read, attn.W_V, attn.b_V)
     return [(_take(x, group.query), _mix(attn, read, k, v, group)) for group in groups]
 
 
@@ -75,7 +75,7 @@ def _mix(
     v: Float[Tensor, "R heads d_head"],
     group: Group,
 ) -> Float[Tensor, "M heads_d_head"]:
-    q = _heads(x[group.query.rows], attn.W_Q, attn.b_Q) / attn.attn_scale
+    q = heads(x[group.query.rows], attn.W_Q, attn.b_Q) / attn.attn_scale
     parts = zip(group.keys, group.pairs, strict=True)
     columns = [_scores(q, k[key.rows], group.query, key, pair) for key, pair in parts]
     pattern = torch.stack(torch.broadcast_tensors(*columns)).softmax(dim=0)
@@ -104,11 +104,12 @@ def _scores(
     return (every_q * every_k).sum(-1)
 
 
-def _heads(
+def heads(
     x: Float[Tensor, "R d_model"],
     W: Float[Tensor, "heads d_model d_head"],
     b: Float[Tensor, "heads d_head"],
 ) -> Float[Tensor, "R heads d_head"]:
+    """Queries, keys or values of every row."""
     flat = torch.addmm(
         b.flatten(), x, rearrange(W, "heads d_model d_head -> d_model (heads d_head)")
     )

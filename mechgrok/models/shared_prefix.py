@@ -59,7 +59,7 @@ def answer_logits(
         noise = {"generator": generator} if _noisy(model) else {}
         logits = model(tokens, **noise)[:, list(wanted)]
     else:
-        family = _family(model)
+        family = family_of(model)
         found = ends(model, tokens, wanted, family.read, family.leave)
         logits = torch.stack([spread(family.answer(model, x, z), i) for x, z, i in found], dim=1)
     return logits[:, 0] if isinstance(positions, int) else logits
@@ -79,7 +79,7 @@ def answer_neurons(
     if has_hooks(model) or refusal(model) is not None:
         name = f"blocks.{model.cfg.n_layers - 1}.mlp.hook_post"
         return model.run_with_cache(tokens, names_filter=name)[1][name][:, wanted[0]]
-    family = _family(model)
+    family = family_of(model)
     [(x, z, index)] = ends(model, tokens, wanted, family.read, family.leave)
     block: Any = model.blocks[-1]
     # not in place: what is handed out may get a gradient that is not ours to overwrite
@@ -108,7 +108,7 @@ def _noisy(model: Any) -> bool:
     return isinstance(model, PostLN) and model.noisy
 
 
-def _family(model: HookedTransformer | PostLN) -> ModuleType:
+def family_of(model: HookedTransformer | PostLN) -> ModuleType:
     """How its blocks treat distinct rows: `read`, `leave`, `pre` and `answer`."""
     return post_ln_prefix if isinstance(model, PostLN) else pre_ln_prefix
 

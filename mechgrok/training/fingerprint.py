@@ -6,6 +6,7 @@ the answer and reads the closing token after it; both are kept here, each under 
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechgrok.config import ConfigError, RunConfig
+from mechgrok.models.fixed_rows import FixedRows
 from mechgrok.runs import layout, row_file
 from mechgrok.runs.fingerprints import FORMAT
 from mechgrok.runs.row_file import RowFile
 from mechgrok.training import probes
 from mechgrok.training.evaluation import evaluating
 from mechgrok.training.hidden import HiddenQuantiles
-from mechgrok.training.losses import IGNORE, Batch, read_logits
+from mechgrok.training.losses import IGNORE, Batch, own_positions
 
 
 class Values:
@@ -30,26 +32,30 @@ class Values:
     def __init__(self, task: Any, rows: Int[Tensor, " probes"], device: str) -> None:
         """The probes' tokens, answers and closing tokens, put on the device once."""
         self.batch = Batch.of(task, rows, device)
+        self.rows = FixedRows(self.batch.tokens, self.batch.positions)
+        at = self.batch.answer_positions
+        self.shared = bool((at == torch.tensor(self.batch.positions, device=device)).all())
         self.ends = task.ends
-        self.each = torch.arange(len(rows), device=device)
-        self.first = (self.batch.labels != IGNORE).int().argmax(dim=1)
-        self.labels = self.batch.labels[self.each, self.first][:, None]
+        self.labels = self.batch.labels.clamp(min=0)[:, :, None]  # IGNORE is never read
+        self.first = (self.batch.labels != IGNORE).int().argmax(dim=1, keepdim=True)
 
     def of(self, model: nn.Module) -> dict[str, Float[np.ndarray, " probes"]]:
         """Values by observable; the raw weights', not those of an average."""
-        with evaluating(model), torch.no_grad():
-            logits = read_logits(model, self.batch).double()
-        answer = logits[self.each, self.first]
-        own = answer.gather(1, self.labels)
-        best_other = answer.scatter(1, self.labels, -torch.inf).amax(1, keepdim=True)
-        found = {
-            "answer_log_prob": answer.log_softmax(-1).gather(1, self.labels),
-            "margin": own - best_other,
-        }
-        if self.ends:
-            end = logits[:, -1]
-            found["end_log_prob"] = end.log_softmax(-1).gather(1, self.batch.labels[:, -1:])
-        return {name: value[:, 0].cpu().numpy() for name, value in found.items()}
+        # where the fast way is exact it knows no mode, and setting one takes as long as a layer
+        mode = nullcontext() if self.rows.covers(model) else evaluating(model)
+        with mode, torch.inference_mode():
+            logits = self.rows.logits(model)
+            logits = (logits if self.shared else own_positions(logits, self.batch)).double()
+            own = logits.gather(2, self.labels)[:, :, 0]
+            log_probs = logits.log_softmax(2).gather(2, self.labels)[:, :, 0]
+            others = logits.scatter_(2, self.labels, -torch.inf).amax(2)
+            found = {
+                "answer_log_prob": log_probs.gather(1, self.first)[:, 0],
+                "margin": (own - others).gather(1, self.first)[:, 0],
+            }
+            if self.ends:
+                found["end_log_prob"] = log_probs[:, -1]
+        return {name: value.cpu().numpy() for name, value in found.items()}
 
 
 class Fingerprint:

@@ -97,6 +97,13 @@ def read_logits(
 ) -> Float[Tensor, "rows n_answers d_vocab_out"]:
     """Logits at each row's own answer positions; noise in training is drawn from `generator`."""
     logits = answer_logits(model, batch.tokens, batch.positions, generator)
+    return own_positions(logits, batch)
+
+
+def own_positions(
+    logits: Float[Tensor, "rows positions d_vocab_out"], batch: Batch
+) -> Float[Tensor, "rows n_answers d_vocab_out"]:
+    """Of logits at every answer position of a batch, those at each row's own."""
     if batch.answer_positions.shape[1] == len(batch.positions) == 1:
         return logits
     table = torch.full((batch.tokens.shape[1],), -1, device=logits.device)
