@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mechgrok.maths import dmd
-from mechgrok.maths.dmd.operator import from_svd, scaled
+from mechgrok.maths.dmd.operator import from_svd, numerical_rank, scaled
 from mechgrok.maths.dmd.spectra import RESIDUAL_LIMIT
 from mechgrok.maths.statistics import MIN_RUNS, bootstrap_mean
 
@@ -64,7 +64,7 @@ class Observed:
     kept: float
     """Share of the energy in the common principal directions."""
     grid: Mapping[tuple[int, int], Sequence["Operator"]] = field(repr=False)
-    """(rank, delays) -> operator of every run; those too large for the data are left out."""
+    """(rank, delays) -> operator of every run, of a smaller rank where the data hold no more."""
 
 
 def common_spectra(
@@ -78,8 +78,13 @@ def common_spectra(
     common = [one.between(of.first, last).quantiles(name) for one in fingerprints]
     inside, directions = dmd.compress(common, of.components)
     kept = sum(np.square(x).sum() for x in inside) / sum(np.square(x).sum() for x in common)
-    spectra = [dmd.spectrum(x, of.n_delays, of.rank, record_every=every) for x in inside]
+    spectra = [spectrum(x, of, every) for x in inside]
     return spectra, inside, directions, float(kept)
+
+
+def spectrum(values: np.ndarray, of: Settings, every: int) -> "Spectrum":
+    """A run's spectrum, of a smaller rank where the data hold no more."""
+    return dmd.spectrum(values, of.n_delays, of.rank, record_every=every, at_most=True)
 
 
 def observe(
@@ -100,13 +105,11 @@ def observe(
         for x in whole
     ]
     until = [
-        dmd.spectrum(
-            one.between(of.first, end).quantiles(name) @ directions.T, of.n_delays, of.rank,
-            record_every=every,
-        )
-        if end is not None else None
+        spectrum(one.between(of.first, end).quantiles(name) @ directions.T, of, every)
+        if end is not None
+        else None
         for one, end in zip(fingerprints, generalised, strict=True)
-    ]  # fmt: skip
+    ]
     published = [dmd.published_spectrum(x, of.n_delays, of.rank, every) for x in whole]
     poles = [(1 - lr * decay) ** every for decay in decays]
     grid = sensitivity(inside, of)
@@ -122,8 +125,10 @@ def sensitivity(
         for run in runs:
             Z, Zp = scaled(*dmd.snapshot_pairs(dmd.centred([run], "affine"), delays))
             svd = np.linalg.svd(Z, full_matrices=False)
+            held = numerical_rank(svd[1], Z.shape)
             for rank in of.ranks:
-                found.setdefault((rank, delays), []).append(from_svd(svd, Zp, rank, "rayleigh"))
+                operator = from_svd(svd, Zp, min(rank, held), "rayleigh")
+                found.setdefault((rank, delays), []).append(operator)
     return found
 
 
