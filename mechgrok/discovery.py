@@ -66,8 +66,8 @@ _HELPERS = {
         *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix"),
     },
     "runs": {
-        *("analysis", "layout", "result", "run", "runs", "series"),
-        *("series_set", "storage", "table", "times"),
+        *("analysis", "fingerprints", "layout", "published_fingerprints", "result", "row_file"),
+        *("run", "runs", "series", "series_set", "storage", "table", "times"),
     },
 }
 """Files of a kind's folder that are not named things themselves."""

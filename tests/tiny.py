@@ -24,6 +24,9 @@ EVERYTHING = {
     "optim.batch_size": 10,  # 29 training rows: epochs of 10, 10 and 9
     "optim.ema": 0.9,
     "record.recorders": ["update_norm", "weight_norm"],
+    "record.fingerprint.every": 3,
+    "record.fingerprint.probes": 10,
+    "record.fingerprint.splits": ["train", "test"],
 }
 """Settings whose state a resume must restore: generators, partial epochs, averages, recorders."""
 
@@ -49,6 +52,8 @@ def trained_parts(directory: Path) -> dict[str, Any]:
     tensors, header = read_tensors(layout.state(directory, last))
     header["progress"]["metrics"].pop("seconds", None)
     found["state"] = (last, tensor_digest(tensors), header)
+    if layout.fingerprints(directory).exists():
+        found["fingerprints"] = layout.fingerprints(directory).read_bytes()
     found["latest"] = (directory / "latest").read_text()
     return found
 

@@ -22,11 +22,31 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class FingerprintRecord:
+    """Log-probabilities of the same few rows, taken before the update of every n-th step."""
+
+    every: int = 0
+    """Steps between snapshots, from step 0 on; 0 records none."""
+    probes: int = 100
+    """Rows of each split, chosen by `seeds.probe`."""
+    splits: tuple[str, ...] = ("train",)
+    """Splits the rows are taken from: train, test or both."""
+    hook: str | None = None
+    """Also record sliced quantiles of the activations at this hook point."""
+    position: int = -1
+    """Token position at which the hook is read; negative from the end of the row."""
+    directions: int = 100
+    """Random directions onto which those activations are projected."""
+
+
+@dataclass(frozen=True)
 class Record:
     """What is recorded beside losses and accuracies."""
 
     recorders: tuple[str, ...] = ()
     """Recorders of `mechgrok/training/recorders.py` or dotted paths, called at every evaluation."""
+    fingerprint: FingerprintRecord = field(default_factory=FingerprintRecord)
+    """What is recorded of single rows, far more often."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +133,18 @@ class RunConfig:
 
 
 def _changed(config: Any) -> dict[str, Any]:
-    """Settings that differ from their class's defaults; a part always keeps its name."""
+    """Settings that differ from their class's defaults; a part always keeps its name.
+
+    A part of a part that is as by default is left out: older runs do not have it.
+    """
     found: dict[str, Any] = {}
     defaults = type(config)()
     for field_ in fields(config):
         value = getattr(config, field_.name)
         if is_dataclass(value):
-            found[field_.name] = _changed(value)
+            part = _changed(value)
+            if part or isinstance(config, RunConfig):
+                found[field_.name] = part
         elif field_.name == "name" or value != getattr(defaults, field_.name):
             found[field_.name] = value
     return found

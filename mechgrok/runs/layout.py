@@ -14,7 +14,7 @@ FILES: Final = {
     "checkpoints/step_XXXXXXXX.safetensors": "weights, raw and EMA where used; the trainer",
     "latest": "file name of the newest checkpoint a run can resume from; the trainer",
     "state/step_XXXXXXXX.safetensors": "moments, generators, stop and schedule rules; the trainer",
-    "fingerprints/": "recorders that keep more than metrics; training.recorders",
+    "fingerprints/snapshots.rows": "values of the probes every few steps; training.fingerprint",
     "analysis/<measure>.json": "values and definitions of a measure; run.measure",
     "analysis/<measure>.npz": "its arrays; run.measure",
     "figures/": "figures as html, and png where a browser is found; mechgrok plot",
@@ -38,6 +38,11 @@ def steps(directory: Path, kind: str) -> list[int]:
     """Steps that have a file in `checkpoints` or `state`, in order."""
     names = (directory / kind).glob("step_????????.safetensors")
     return sorted(int(path.stem.removeprefix("step_")) for path in names)
+
+
+def fingerprints(directory: Path) -> Path:
+    """The probes' values over training."""
+    return directory / "fingerprints" / "snapshots.rows"
 
 
 def analysis(directory: Path, measure: str) -> Path:

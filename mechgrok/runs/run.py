@@ -16,6 +16,7 @@ from mechgrok.config import ConfigError, RunConfig
 from mechgrok.maths.statistics import Crossing, first_sustained
 from mechgrok.options import from_dict, to_dict
 from mechgrok.runs import analysis, layout
+from mechgrok.runs.fingerprints import Fingerprints, read_fingerprints
 from mechgrok.runs.result import Result
 from mechgrok.runs.series import Series, measure_of
 from mechgrok.runs.storage import RunError, read_json, read_lines, write_text
@@ -74,6 +75,11 @@ class Run(Sequence[Any]):
     def steps(self) -> list[int]:
         """Steps that have a checkpoint."""
         return layout.steps(self.path, "checkpoints")
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What was recorded of single rows. Raises RunError with what to do when nothing was."""
+        return read_fingerprints(self.path)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise RunError(_cannot_write(path, error)) from error
+        raise RunError(cannot_write(path, error)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,7 +61,7 @@ def append_line(path: Path, line: str) -> None:
         with open(path, "a") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise RunError(_cannot_write(path, error)) from error
+        raise RunError(cannot_write(path, error)) from error
 
 
 def sync_file(path: Path) -> None:
@@ -70,7 +70,7 @@ def sync_file(path: Path) -> None:
         with open(path, "ab") as file:
             os.fsync(file.fileno())
     except OSError as error:
-        raise RunError(_cannot_write(path, error)) from error
+        raise RunError(cannot_write(path, error)) from error
 
 
 def remove_temporary(directory: Path) -> None:
@@ -143,7 +143,7 @@ def lock(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         file = open(directory / ".lock", "a")  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise RunError(_cannot_write(directory, error)) from error
+        raise RunError(cannot_write(directory, error)) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +165,8 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path, error: OSError) -> str:
+    """What is said of a file that cannot be written, and what to do next."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         advice = "make room and start the same command again; it resumes"

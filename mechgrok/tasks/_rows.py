@@ -12,6 +12,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+END = "<|eos|>"
+"""The token that closes a row, where a task has one."""
+
 IGNORE = -100
 """Label of an answer position that a row does not use; torch's own ignore index."""
 
@@ -69,6 +72,13 @@ class Rows:
         if not bool((self.answer_positions == first).all()):
             raise ValueError("answer positions differ between rows; read answer_positions instead")
         return tuple(first.tolist())
+
+    @property
+    def ends(self) -> bool:
+        """Whether the last answer of every row is the closing END, rather than a result."""
+        if END not in self.vocabulary or self.labels.shape[1] < 2:
+            return False
+        return bool((self.labels[:, -1] == self.vocabulary.index(END)).all())
 
     @property
     def sha256(self) -> str:

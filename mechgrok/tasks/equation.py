@@ -19,12 +19,12 @@ from torch import Tensor
 
 from mechgrok.config import ConfigError, EquationTask, Seeds
 from mechgrok.maths import groups, operations
-from mechgrok.tasks._rows import Rows, twin_in_train
+from mechgrok.tasks._rows import END, Rows, twin_in_train
 
 PUBLISHED: Final = 97
 """The modulus of openai/grok, which is part of its tokens' names."""
 
-EOS: Final = "<|eos|>"
+EOS: Final = END
 """First and last token of every equation."""
 
 ANSWER: Final = (4, 5)

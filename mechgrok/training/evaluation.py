@@ -60,7 +60,7 @@ def _parts(
         raise ValueError(f"unknown split {split!r}; the task has {sorted(task.splits)}")
     quiet = torch.Generator(device).manual_seed(0)
     found: dict[str, list[Tensor]] = {}
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         for chunk in task.splits[split].split(CHUNK):
             _, parts = loss(model, Batch.of(task, chunk, device), quiet)
             for name, part in parts.items():
@@ -76,7 +76,8 @@ def _means(parts: Mapping[str, list[Float[Tensor, " rows"]]]) -> dict[str, float
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside, and the mode before it afterwards."""
     training = model.training
     model.eval()
     try:

@@ -40,6 +40,11 @@ class Batches:
         self.order = torch.empty(0, dtype=torch.long)
         self.cursor = 0
 
+    @property
+    def per_epoch(self) -> int:
+        """Steps in which every row is visited once."""
+        return math.ceil(len(self.rows) / self.size)
+
     def next(self) -> Int[Tensor, " batch"]:
         """The next rows; an epoch's last batch may be smaller."""
         if self.full:

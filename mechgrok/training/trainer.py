@@ -8,7 +8,7 @@ Order at start:
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mechgrok.runs.run import Run, write_config
 from mechgrok.runs.storage import RunError, lock, read_json, remove_temporary, write_json
 from mechgrok.training import losses, optimizers, recorders
 from mechgrok.training.evaluation import evaluate_splits
+from mechgrok.training.fingerprint import Fingerprint
 from mechgrok.training.guards import interruptible, refuse_existing, refuse_other, use_threads
 from mechgrok.training.metrics import MetricsLog
 from mechgrok.training.progress import Display
@@ -100,6 +101,9 @@ class _Trainer:
         self.task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
         self.loss = losses.make(config.loss)
         self.state = self._fresh_state()
+        self.fingerprint = Fingerprint(
+            config, self.task, self.state.model, directory, self.state.batches.per_epoch
+        )
         self.log = MetricsLog(directory / "metrics.jsonl")
         self.shown = Display(config.stop.max_steps, enabled=False)
         self.full_batch: losses.Batch | None = None
@@ -136,10 +140,12 @@ class _Trainer:
             "task_sha256": self.task.sha256,
         }
         if resumed is None:
+            self.fingerprint.start(None)
             self.log.clear()
             write_json(self.directory / "provenance.json", provenance(self.config, facts))
         else:
             self.state.restore(self.directory, resumed)
+            self.fingerprint.start(resumed)
             self.log.cut(resumed, self.config.schedule.evaluate_every)
             if not self.state.progress.stop_reason(resumed, self.config.stop):
                 self._note_threads()
@@ -167,7 +173,8 @@ class _Trainer:
     def run(self) -> None:
         """The loop; a file that cannot be written is noted in the status, if that still can be."""
         try:
-            self._loop()
+            with closing(self.fingerprint):
+                self._loop()
         except RunError as error:
             with suppress(RunError):
                 self._status("failed", str(error))
@@ -205,6 +212,7 @@ class _Trainer:
         if not all(bool(p.isfinite().all()) for p in self.state.model.parameters()):
             self._diverged("weights that are not finite")
         self.log.sync()
+        self.fingerprint.sync()
         self.state.save(self.directory)
 
     def _evaluate(self) -> dict[str, float]:
@@ -228,6 +236,8 @@ class _Trainer:
 
     def _step(self) -> None:
         state, config = self.state, self.config
+        if not self.fingerprint.record(state.step, state.model):
+            self._diverged("fingerprints that are not finite")
         rate = optimizers.learning_rate(config.optim, state.step)
         for group in state.optimizer.param_groups:
             group["lr"] = rate

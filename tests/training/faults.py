@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mechgrok.runs import storage
+from mechgrok.runs import row_file, storage
 
 
 def forked(work: Callable[[], Any]) -> multiprocessing.Process:
@@ -51,7 +51,8 @@ def plant(where: str, k: int, directory: Path) -> None:
 
     real_fsync, real_replace = os.fsync, os.replace
     if where == "write":
-        vars(storage)["open"] = opened
+        for module in (storage, row_file):
+            vars(module)["open"] = opened
     elif where == "fsync":
         os.fsync = lambda handle: die() if due() else real_fsync(handle)
     else:
