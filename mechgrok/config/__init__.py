@@ -7,7 +7,15 @@ checkpoints. Nothing is derived at class definition, so changing `n` or `d_model
 from mechgrok.config.error import ConfigError
 from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel
 from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
-from mechgrok.config.run import FingerprintRecord, Record, RunConfig, Schedule, Seeds, Stop
+from mechgrok.config.run import (
+    FingerprintRecord,
+    Perturbation,
+    Record,
+    RunConfig,
+    Schedule,
+    Seeds,
+    Stop,
+)
 from mechgrok.config.tasks import BinaryTask, EquationTask, GroupTask, TaskConfig
 
 __all__ = [
@@ -21,6 +29,7 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "Perturbation",
     "PostLNModel",
     "Record",
     "RunConfig",

@@ -79,6 +79,19 @@ class Seeds:
 
 
 @dataclass(frozen=True)
+class Perturbation:
+    """A small change of the initial weights, beside which an unchanged run shows what it grows to.
+
+    Every weight is multiplied by 1 + scale * N(0, 1), once, before the first step.
+    """
+
+    seed: int | None = None
+    """Seed of the normals; None for no perturbation."""
+    scale: float = 0.0
+    """Relative size; the published study has 1e-3."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """When training ends."""
 
@@ -113,6 +126,8 @@ class RunConfig:
     """One seed per source of chance."""
     init_from: str | None = None
     """A run directory or checkpoint file whose weights (only) a new run starts from."""
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    """What is done to the initial weights, those of `init_from` too."""
     stop: Stop = field(default_factory=Stop)
     """When to end."""
     device: str = "cpu"
@@ -129,6 +144,8 @@ class RunConfig:
         data = _changed(self)
         for name in ("preset", "stop", "device", "threads"):
             data.pop(name, None)
+        if not data["perturbation"]:  # younger than the first digests
+            data.pop("perturbation")
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,6 +4,7 @@ Order at start:
 1. the run's own directory, when it is there;
 2. otherwise `init_from`: the weights only, strictly;
 3. otherwise from scratch.
+After 2 and 3 the perturbation, if there is one.
 """
 
 import math
@@ -20,13 +21,14 @@ from mechgrok.models.shared_prefix import refusal
 from mechgrok.options import override
 from mechgrok.presets import preset, with_seed
 from mechgrok.runs import layout
-from mechgrok.runs.checkpoint import build_model, load_weights, read_weights
+from mechgrok.runs.checkpoint import build_model, load_weights
 from mechgrok.runs.run import Run, write_config
 from mechgrok.runs.storage import RunError, lock, read_json, remove_temporary, write_json
 from mechgrok.training import losses, optimizers, recorders
 from mechgrok.training.evaluation import evaluate_splits
 from mechgrok.training.fingerprint import Fingerprint
 from mechgrok.training.guards import interruptible, refuse_existing, refuse_other, use_threads
+from mechgrok.training.initial import initialise
 from mechgrok.training.metrics import MetricsLog
 from mechgrok.training.progress import Display
 from mechgrok.training.provenance import provenance
@@ -111,8 +113,8 @@ class _Trainer:
     def _fresh_state(self) -> State:
         config = self.config
         model = build_model(config, self.task)
-        if config.init_from is not None and resume_step(self.directory) is None:
-            load_weights(model, read_weights(config.init_from))
+        if resume_step(self.directory) is None:
+            initialise(model, config)
         trained = [p for p in model.parameters() if p.requires_grad]
         optim, rows = config.optim, self.task.splits["train"]
         noise = torch.Generator(config.device).manual_seed(config.seeds.noise)

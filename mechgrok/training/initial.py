@@ -1,0 +1,31 @@
+"""The weights a new run starts from, after the model's own initialisation."""
+
+import math
+
+import torch
+from torch import nn
+
+from mechgrok.config import ConfigError, Perturbation, RunConfig
+from mechgrok.interventions.perturbation import perturb
+from mechgrok.runs.checkpoint import load_weights, read_weights
+
+
+def check_perturbation(asked: Perturbation) -> None:
+    """Raise ConfigError for a perturbation of which only one of seed and scale is given."""
+    if asked.seed is None and asked.scale == 0:
+        return
+    if asked.seed is None or asked.seed < 0 or not 0 < asked.scale < math.inf:
+        raise ConfigError(
+            f"perturbation.seed = {asked.seed}, perturbation.scale = {asked.scale}; expected a "
+            "seed of at least 0 and a positive scale such as 1e-3, or neither of them"
+        )
+
+
+def initialise(model: nn.Module, config: RunConfig) -> None:
+    """Weights of `init_from`, then the perturbation; not for a run that is resumed."""
+    check_perturbation(config.perturbation)
+    if config.init_from is not None:
+        load_weights(model, read_weights(config.init_from))
+    if config.perturbation.seed is not None:
+        chance = torch.Generator().manual_seed(config.perturbation.seed)
+        perturb(model, config.perturbation.scale, chance)
