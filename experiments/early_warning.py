@@ -1,0 +1,167 @@
+"""Does the published residual warn of grokking when the answer is observed, and beat plain alarms?
+
+    python experiments/early_warning.py                    # 48 runs, about 35 core-minutes
+    python experiments/early_warning.py --small            # seconds, to see that it runs
+    python experiments/early_warning.py --report-only [--replication DIR] [--record]
+
+`--replication` is a directory of fingerprint_study.py's runs, on which the same is computed.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import _study
+
+from mechgrok.cli import explain_errors
+
+if TYPE_CHECKING:
+    from _warning_ranking import Followed
+    from _warning_signals import Settings
+
+    from mechgrok.runs.run import Run
+    from mechgrok.runs.runs import Runs
+    from mechgrok.training.plan import Plan
+
+EXPECTED = Path(__file__).with_suffix(".expected.json")
+FIGURES = Path(__file__).parents[1] / "figures"
+PRESET = "spectral_add40"
+SEEDS = {"calibration": range(24), "held_out": range(24, 48)}
+LANDMARKS = (500, 750, 1000, 1250)
+AT_SIZE = (1000, 1500, 2000)
+"""Landmarks of the published size, where runs memorise at about 700."""
+SIZES = {
+    "task.modulus": 31,
+    "task.frac_train": 0.5,
+    "model.n_layers": 1,
+    "optim.weight_decay": 2.0,
+    "record.fingerprint.every": 2,
+    "record.recorders": ["weight_norm"],
+    "schedule.evaluate_every": 25,
+    "schedule.checkpoints": ["at 0", "every 1000"],
+    "stop.max_steps": 3000,
+    "stop.after_generalised": 300,
+}
+SMALL = _study.SMALL | {
+    "task.modulus": 11,
+    "task.frac_train": 0.6,
+    "record.fingerprint.every": 2,
+    "record.recorders": ["weight_norm"],
+    "optim.lr": 3e-3,
+}
+
+
+@explain_errors
+def main(arguments: Sequence[str]) -> None:
+    """Train or resume the runs, rank them, write the report."""
+    parser = _study.parser(__doc__ or "", "results/early_warning", EXPECTED)
+    parser.add_argument("--replication", type=Path, help="runs of fingerprint_study.py")
+    asked = parser.parse_args(list(arguments))
+    runs, failed = _study.trained(plans(asked), asked)
+    report(runs, failed, asked)
+
+
+def plans(asked: argparse.Namespace) -> "list[Plan]":
+    """Calibration runs, then held-out runs."""
+    from mechgrok.training.plan import plan
+
+    if asked.small:
+        return [plan(PRESET, range(6), {}, SMALL)]
+    return [plan(PRESET, seeds, {}, SIZES) for seeds in SEEDS.values()]
+
+
+def settings(asked: argparse.Namespace) -> "Settings":
+    """Landmarks, windows and ranks."""
+    from _warning_signals import Settings
+
+    if asked.small:
+        return Settings((120, 160), (40, 60), (4, 2), n_delays=8, stride=10, memory=80)
+    return Settings(LANDMARKS)
+
+
+def report(runs: "Runs", failed: Mapping[str, str], asked: argparse.Namespace) -> None:
+    """Everything from stored data: numbers, pictures, page."""
+    from _warning_figures import concordances, every_run, lead_times
+    from _warning_findings import analysis, sentences
+    from _warning_report import write
+
+    of = settings(asked)
+    followed = follow(runs, of)
+    sets = divided(followed, asked.small)
+    found: dict[str, Any] = analysis(*([f for _, f in pairs] for pairs in sets.values()), of)
+    if asked.replication:
+        found["replication"] = replicated(asked.replication, found, of)
+    found["found"] = sentences(found)
+    print("\n".join(found["found"]))
+    drawn = {
+        "every_run": every_run(sets, of),
+        "concordance": concordances(found, "What ranks runs before onset"),
+        "lead_times": lead_times(found),
+    }
+    moments = [one.moments for _, one in followed]
+    print(write(asked.runs / "early_warning.html", found, drawn, moments, failed))
+    if asked.record:
+        record(found, drawn, runs)
+
+
+def follow(runs: "Runs", of: "Settings") -> "list[tuple[Run, Followed]]":
+    """Runs that did not fail, with moments and signals."""
+    from _moments import moments
+    from _warning_ranking import Followed
+    from _warning_signals import signals
+    from tqdm import tqdm
+
+    from mechgrok.runs.table import FAILED
+
+    kept = [run for run in runs if run.status.get("state") not in FAILED]
+    return [(run, Followed(moments(run), signals(run, of))) for run in tqdm(kept, "signals")]
+
+
+def divided(
+    followed: "Sequence[tuple[Run, Followed]]", small: bool
+) -> "dict[str, list[tuple[Run, Followed]]]":
+    """Calibration and held-out runs by their seeds; odd and even ones where there are few."""
+    rules = {"calibration": lambda s: s % 2 == 0, "held_out": lambda s: s % 2 == 1}
+    if not small:
+        rules = {name: seeds.__contains__ for name, seeds in SEEDS.items()}
+    found = {
+        name: [pair for pair in followed if rule(pair[0].seed)] for name, rule in rules.items()
+    }
+    return found
+
+
+def replicated(directory: Path, found: Mapping[str, Any], of: "Settings") -> dict[str, Any]:
+    """The same at the published size, within each weight decay, with what was chosen above."""
+    from dataclasses import replace
+
+    from _warning_findings import within
+    from _warning_ranking import Choice
+
+    from mechgrok.runs.run import Run
+    from mechgrok.runs.runs import Runs
+    from mechgrok.runs.storage import RunError
+
+    runs = Runs(Run(path.parent) for path in sorted(directory.glob("*/config.yaml")))
+    groups: dict[str, list[Followed]] = {}
+    for run, one in follow(runs, of):
+        groups.setdefault(f"weight decay {run.config.optim.weight_decay:g}", []).append(one)
+    if not groups:
+        raise RunError(f"{directory} holds no run; give --replication the runs of the study")
+    return within(groups, replace(of, landmarks=AT_SIZE), Choice(**found["choice"]))
+
+
+def record(found: Mapping[str, Any], drawn: Mapping[str, Any], runs: "Runs") -> None:
+    """Write the numbers and the pictures, with the digests of the runs beside each."""
+    from mechgrok.figures import save_sweep_picture
+
+    EXPECTED.write_text(json.dumps(found, indent=1) + "\n")
+    command = "python experiments/early_warning.py --report-only --record"
+    for name, figure in drawn.items():
+        print(save_sweep_picture(figure, FIGURES / f"early_warning_{name}", runs, command))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
