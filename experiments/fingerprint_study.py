@@ -31,6 +31,7 @@ Rival predictions, written before it ran:
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from mechgrok.training.plan import Plan
 
 EXPECTED = Path(__file__).with_suffix(".expected.json")
+FIGURES = Path(__file__).parents[1] / "figures"
 PRESET = "spectral_add40"
 DECAY = "optim.weight_decay"
 SEEDS = {"batch": range(47, 52), "full": range(42, 52)}
@@ -61,7 +63,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--grid", choices=list(SEEDS), default="batch")
     asked = parser.parse_args(list(arguments))
     runs, failed = _study.trained(plans(asked), asked)
-    print(runs.table().to_string(index=False), failed)
+
+    import _fingerprint_report as report
+    from _fingerprint_findings import findings
+    from _fingerprint_spectra import SMALL, Settings
+
+    study = report.study(runs, failed, SMALL if asked.small else Settings())
+    found = report.numbers(study)
+    sentences = findings(found)
+    print(*sentences, sep="\n\n")
+    print(report.write(study, found, sentences, asked.runs / f"{asked.grid}.html"))
+    if asked.record:
+        EXPECTED.write_text(json.dumps({"found": sentences, **found}, indent=1) + "\n")
+        command = "python experiments/fingerprint_study.py --record"
+        print(*report.save_pictures(study, found, FIGURES, command), sep="\n")
 
 
 def plans(asked: argparse.Namespace) -> "list[Plan]":

@@ -34,19 +34,24 @@ Rival predictions, written before it ran:
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import _study
+import fingerprint_study
 
 from mechgrok.cli import explain_errors
 
 if TYPE_CHECKING:
+    from mechgrok.runs.run import Run
     from mechgrok.training.plan import Plan
 
 EXPECTED = Path(__file__).with_suffix(".expected.json")
+FIGURES = Path(__file__).parents[1] / "figures"
+PRESET = "spectral_add40"
 GRIDS = ("size", "quick", "published")
 SCALE, SEED = "perturbation.scale", "perturbation.seed"
 DECAY = "optim.weight_decay"
@@ -61,24 +66,69 @@ RECORDED = {
 def main(arguments: Sequence[str]) -> None:
     """Train or resume the runs, write the report."""
     parser = _study.parser(__doc__ or "", "results/perturbation_study", EXPECTED)
+    parser.add_argument(
+        "--seeds-from", type=Path, default=Path("results/fingerprint_study"),
+        help="where fingerprint_study.py keeps its runs",
+    )  # fmt: skip
     parser.add_argument("--grid", nargs="+", choices=GRIDS, default=["size", "quick"])
     asked = parser.parse_args(list(arguments))
     runs, failed = _study.trained(plans(asked), asked)
-    print(runs.table().to_string(index=False), failed)
+
+    import _perturbation_report as report
+    from _fingerprint_spectra import SMALL, Settings
+    from _perturbation_findings import findings
+
+    settings = SMALL if asked.small else Settings()
+    groups = report.groups(runs, failed, seeds(asked), settings)
+    found = [report.numbers(group) for group in groups]
+    sentences = findings(found)
+    print(*sentences, sep="\n\n")
+    print(report.write(groups, found, failed, sentences, asked.runs / "perturbation_study.html"))
+    if asked.record:
+        stored = {"found": sentences, "failed": failed, "groups": found}
+        EXPECTED.write_text(json.dumps(stored, indent=1) + "\n")
+        command = "python experiments/perturbation_study.py --record"
+        print(*report.save_pictures(groups, FIGURES, command), sep="\n")
+
+
+def seeds(asked: argparse.Namespace) -> "list[Run]":
+    """Runs of other seeds, from fingerprint_study.py; `--small` has two of its own.
+
+    Raises RunError when they are not there.
+    """
+    from mechgrok.runs.run import Run
+    from mechgrok.runs.storage import RunError
+    from mechgrok.training import sweep
+    from mechgrok.training.plan import plan
+
+    if asked.small:
+        own = plan(PRESET, [47, 48], {DECAY: [1.0]}, RECORDED | _study.SMALL)
+        if not asked.report_only:
+            sweep.run_plan(own, asked.runs, asked.workers)
+        return list(sweep.opened(own.jobs(asked.runs), asked.runs))
+    batch = fingerprint_study.plans(argparse.Namespace(small=False, grid="batch"))
+    jobs = [job for one in batch for job in one.jobs(asked.seeds_from)]
+    left = [job.name for job in jobs if not job.ended()]
+    if left and {"size", "published"} & set(asked.grid):
+        raise RunError(
+            f"{asked.seeds_from} lacks {len(left)} of the {len(jobs)} runs of other seeds, the "
+            f"first {left[0]}; run experiments/fingerprint_study.py, or name them by --seeds-from"
+        )
+    return [Run(job.directory) for job in jobs if job.ended()]
 
 
 def plans(asked: argparse.Namespace) -> "list[Plan]":
     """Control and perturbed runs of every grid asked for, the controls first."""
     if asked.small:
-        return perturbed("spectral_add40", 42, {1e-3: [100, 101]}, changes=_study.SMALL)
+        return perturbed(PRESET, 42, {1e-3: [100, 101]}, changes=_study.SMALL)
     found: list[Plan] = []
     if "size" in asked.grid:
-        found += perturbed("spectral_add40", 42, {1e-3: range(100, 104)})
+        found += perturbed(PRESET, 42, {1e-3: range(100, 104)})
     if "quick" in asked.grid:
         three, two = range(100, 103), range(100, 102)
         found += perturbed("quick", 7, {1e-5: three, 1e-3: three, 1e-4: two, 1e-2: two})
     if "published" in asked.grid:
-        found += perturbed("spectral_add40", 42, {1e-3: range(100, 110)}, [1.0, 2.0])
+        found += perturbed(PRESET, 42, {1e-3: range(100, 110)}, [1.0, 2.0])
     return found
 
 
