@@ -71,7 +71,7 @@ def every_run(sets: Mapping[str, Sequence[tuple["Run", Followed]]], of: Settings
 
 def concordances(found: Mapping[str, Any], title: str) -> go.Figure:
     """Mean over landmarks of every signal on both outcomes, with intervals over runs."""
-    panels = {"C": "C, time to onset", "AUROC": "AUROC, generalised or not"}
+    panels = {"C": "C, time to onset", "AUROC onset": "AUROC, onset or not"}
     figure = make_subplots(
         rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.03,
         subplot_titles=list(panels.values()),

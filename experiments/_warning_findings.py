@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from _moments import Moments
 from _warning_alarms import TARGET, alarms
-from _warning_ranking import RESAMPLES, Choice, Followed, at_risk, choose, ranking
+from _warning_ranking import OUTCOMES, RESAMPLES, Choice, Followed, at_risk, choose, ranking
 from _warning_signals import OBSERVABLES, Settings, residual_name
 
 from mechgrok.maths.concordance import apart, bootstrap_concordance, concordance, interval
@@ -23,7 +22,7 @@ def analysis(
     choice = choose(calibration, of)
     sets = {"calibration": calibration, "held_out": held_out}
     rows = {
-        name: [row for outcome in ("C", "AUROC") for row in ranking(runs, of, choice, outcome)]
+        name: [row for outcome in OUTCOMES for row in ranking(runs, of, choice, outcome)]
         for name, runs in sets.items()
     }
     return {
@@ -51,7 +50,7 @@ def within(
     return {
         name: {
             "at_risk": at_risk(runs, of),
-            "ranking": [row for o in ("C", "AUROC") for row in ranking(runs, of, choice, o)],
+            "ranking": [row for o in OUTCOMES for row in ranking(runs, of, choice, o)],
             "runs": [run.moments.plain() for run in runs],
         }
         for name, runs in groups.items()
@@ -115,17 +114,23 @@ def _counts(runs: Sequence[Mapping[str, Any]], end: int) -> str:
 
 
 def _area(rows: Mapping[tuple[str, str], Mapping[str, Any]], name: str) -> str:
-    row = rows.get((f"residual of {name}, published", "AUROC"))
+    row, other = (
+        rows.get((f"residual of {name}, published", f"AUROC {what}"))
+        for what in ("onset", "generalised")
+    )
     if row is None:
         return ""
     said = f"Before onset, the published residual of the {name} has an AUROC of {_number(row)} for "
-    said += f"generalised or not, where the paper gives about {CLAIMED}"
+    said += "reaching it or not"
+    said += "" if other is None else f" ({_number(other)} for generalised or not)"
+    said += f", where the paper gives about {CLAIMED}"
     if row["interval"] is None:
         return f"{said}."
     low, high = row["interval"]
-    if high < CLAIMED:
-        return f"{said}: the claim does not hold here, {_against(low, high, 0.5)}."
-    return f"{said}: the interval does not exclude it, and {_against(low, high, 0.5)}."
+    claim = (
+        "the interval does not exclude it, and" if high >= CLAIMED else "that does not hold here,"
+    )
+    return f"{said}: {claim} {_against(low, high)}."
 
 
 def _order(
@@ -138,8 +143,8 @@ def _order(
     steps = ", ".join(f"{at:,}" for at in landmarks)
     return (
         f"With time to onset (mean over steps {steps}; a clock has .5) its concordance on the "
-        f"{name} is {_number(published)} as published, {_number(chosen)} with rank, window and sign "
-        f"from calibration ({chosen['of'].partition(', ')[2]}, sign {chosen['sign']:+d})."
+        f"{name} is {_number(published)} as published, {_number(chosen)} with rank, window and "
+        f"sign from calibration ({chosen['of'].partition(', ')[2]}, sign {chosen['sign']:+d})."
     )
 
 
@@ -180,17 +185,9 @@ def _number(row: Mapping[str, Any]) -> str:
     return f"{found} [{low:.2f}, {high:.2f}]"
 
 
-def _against(low: float, high: float, chance: float) -> str:
-    if low > chance:
-        return "though it is better than chance"
-    if high < chance:
+def _against(low: float, high: float) -> str:
+    if low > 0.5:
+        return "it is better than chance"
+    if high < 0.5:
         return "it points the other way"
     return "it is not distinguishable from chance"
-
-
-def by_state(moments: Sequence[Moments]) -> dict[str, int]:
-    """How many runs ended how."""
-    found: dict[str, int] = {}
-    for one in moments:
-        found[one.state] = found.get(one.state, 0) + 1
-    return found

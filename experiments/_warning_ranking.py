@@ -19,7 +19,11 @@ from mechgrok.maths.concordance import (
 from mechgrok.maths.statistics import MIN_RUNS
 from mechgrok.maths.survival import Time
 
-OUTCOMES: Final = {"C": "time to onset", "AUROC": "generalised by the end"}
+OUTCOMES: Final = {
+    "C": "concordance with time to onset",
+    "AUROC onset": "onset by the end or not",
+    "AUROC generalised": "generalised by the end or not",
+}
 RESAMPLES: Final = 2_000
 CLOCK: Final = "clock"
 
@@ -56,12 +60,14 @@ class Choice:
 
 
 def pairs(runs: Sequence[Followed], landmark: int, outcome: str) -> Bool[np.ndarray, "n n"]:
-    """Comparable pairs among runs that are before onset at a landmark."""
+    """Comparable pairs, by one of OUTCOMES, among runs that are before onset at a landmark."""
     ahead = np.array([run.ahead(landmark) for run in runs], dtype=bool)
     if outcome == "C":
         comparable = before([run.onset for run in runs])
     else:
-        comparable = apart(np.array([run.moments.generalised is not None for run in runs]))
+        moments = [run.moments for run in runs]
+        reached = [m.onset if outcome == "AUROC onset" else m.generalised for m in moments]
+        comparable = apart(np.array([step is not None for step in reached], dtype=bool))
     return comparable & ahead[:, None] & ahead
 
 
@@ -147,9 +153,10 @@ def ranking(
         row |= {"mean": float(np.mean(each)), "interval": None, "over_best": None}
         if draws is not None:
             means = draws.mean(axis=0)
-            best = list(asked).index(choice.best_baseline)
             row["interval"] = interval(means[i])
-            row["over_best"] = interval(means[i] - means[best])
+            if choice.best_baseline in asked:
+                best = list(asked).index(choice.best_baseline)
+                row["over_best"] = interval(means[i] - means[best])
             row["intervals"] = [interval(at[i]) for at in draws]
         rows.append(row)
     return rows
@@ -188,8 +195,7 @@ def at_risk(runs: Sequence[Followed], of: Settings) -> list[dict[str, Any]]:
                 "runs": len(ahead),
                 "onset_later": sum(m.onset is not None for m in ahead),
                 "generalised_later": sum(m.generalised is not None for m in ahead),
-                "pairs_C": int(pairs(runs, at, "C").sum()),
-                "pairs_AUROC": int(pairs(runs, at, "AUROC").sum()),
+                **{f"pairs {name}": int(pairs(runs, at, name).sum()) for name in OUTCOMES},
             }
         )
     return rows

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float, Int
 
 from mechgrok.maths import dmd
@@ -89,21 +90,27 @@ def residuals(fingerprints: "Fingerprints", of: Settings) -> dict[str, Signal]:
 def window_residuals(
     values: Float[np.ndarray, "snapshots levels"], of: Settings
 ) -> Float[np.ndarray, " ranks"]:
-    """|Z' - U U^T Z' V V^T| / |Z'| by rank, from one SVD Z = U S V^T of the centred window.
+    """|Z' - U U^T Z' V V^T| / |Z'| by rank, with Z = U S V^T of the centred window.
 
     As the published code fits it (temporal mean, projection on the leading `rank` directions):
-    U U^T Z' V V^T is what U K U^T predicts from Z, and a projection, so that squares subtract.
+    U U^T Z' V V^T is what U K U^T predicts from Z, and a projection, so that squares subtract. S
+    and V come from Z^T Z, so that directions below 1e-7 of the largest are left out.
     """
     if not np.ptp(values, axis=0).any():
         return np.zeros(len(of.ranks))  # nothing moves: predicted exactly
-    Z, Zp = dmd.snapshot_pairs(dmd.centred([values], "temporal_mean"), of.n_delays)
-    u, s, vt = np.linalg.svd(Z, full_matrices=False)
-    held = int((s > s[0] * max(Z.shape) * np.finfo(np.float64).eps).sum())
-    explained = np.square(u.T @ Zp @ vt.T)
-    norm = np.square(Zp).sum()
-    floor = Zp.size * max(ROUNDING, np.finfo(np.float64).eps * float(np.abs(values).max())) ** 2
-    left = [norm - explained[: min(k, held), : min(k, held)].sum() for k in of.ranks]
-    return np.sqrt(np.maximum(left, 0) / max(norm, floor))
+    [centred] = dmd.centred([values], "temporal_mean")
+    gram = dmd.hankel_gram(centred, of.n_delays)
+    squares, v = scipy.linalg.eigh(
+        gram[:-1, :-1], subset_by_index=(max(0, len(gram) - 1 - max(of.ranks)), len(gram) - 2)
+    )
+    squares, v = squares[::-1], v[:, ::-1]
+    held = int((squares > squares[0] * 1e-14).sum())
+    v, s = v[:, :held], np.sqrt(squares[:held])
+    explained = np.square(v.T @ gram[:-1, 1:] @ v / s[:, None])
+    norm = float(np.trace(gram[1:, 1:]))
+    size = of.n_delays * values.shape[1] * (len(gram) - 1)
+    left = [norm - explained[:rank, :rank].sum() for rank in of.ranks]
+    return np.sqrt(np.maximum(left, 0) / max(norm, size * ROUNDING**2))
 
 
 def baselines(run: "Run", of: Settings) -> dict[str, Signal]:
@@ -116,9 +123,10 @@ def baselines(run: "Run", of: Settings) -> dict[str, Signal]:
         "validation loss": trailing(steps, _column(rows, "test_loss"), of.memory),
         "validation accuracy": trailing(steps, _column(rows, "test_acc"), of.memory),
     }
-    known = steps[: len(norm)]  # the last line, off the grid, may lack it
-    found["weight norm"] = trailing(known, norm, of.memory)
-    found["slope of weight norm"] = slope(known, norm, of.memory)
+    if len(norm):  # where it was recorded
+        known = steps[: len(norm)]  # the last line, off the grid, lacks it
+        found["weight norm"] = trailing(known, norm, of.memory)
+        found["slope of weight norm"] = slope(known, norm, of.memory)
     return {**found, **_of_probes(run.fingerprints, of)}
 
 
