@@ -32,6 +32,7 @@ class Alarm:
 
     run: str
     onset: int | None
+    generalised: bool
     at: int | None
     """Step of the alarm; None when it was not raised before onset or the end."""
 
@@ -80,8 +81,7 @@ def raised(run: Followed, name: str, sign: int, level: float) -> Alarm:
     """The first alarm of a run before its onset."""
     steps, levels = looks(run, run.signals[name], sign)
     across = steps[levels >= level]
-    moments = run.moments
-    return Alarm(moments.run, moments.onset, int(across[0]) if len(across) else None)
+    return _alarm(run, int(across[0]) if len(across) else None)
 
 
 def clock(calibration: Sequence[Followed], of: Settings) -> int | None:
@@ -92,8 +92,12 @@ def clock(calibration: Sequence[Followed], of: Settings) -> int | None:
 
 def at_clock(run: Followed, step: int) -> Alarm:
     """The same alarm for every run that has not reached onset by then."""
+    return _alarm(run, step if run.ahead(step) else None)
+
+
+def _alarm(run: Followed, at: int | None) -> Alarm:
     moments = run.moments
-    return Alarm(moments.run, moments.onset, step if run.ahead(step) else None)
+    return Alarm(moments.run, moments.onset, moments.generalised is not None, at)
 
 
 def alarms(
@@ -121,6 +125,7 @@ def counted(fired: Sequence[Alarm]) -> dict[str, Any]:
     """Counts, shares and their difference with intervals over runs, and lead times in steps."""
     onset = np.array([alarm.onset is not None for alarm in fired], dtype=bool)
     alarmed = np.array([alarm.at is not None for alarm in fired], dtype=bool)
+    never = ~np.array([alarm.generalised for alarm in fired], dtype=bool)
     leads = sorted(lead for alarm in fired if (lead := alarm.lead) is not None)
     found: dict[str, Any] = {
         "runs": len(fired),
@@ -128,6 +133,8 @@ def counted(fired: Sequence[Alarm]) -> dict[str, Any]:
         "hits": int((onset & alarmed).sum()),
         "without_onset": int((~onset).sum()),
         "false_alarms": int((~onset & alarmed).sum()),
+        "never_generalised": int(never.sum()),
+        "alarmed_of_them": int((never & alarmed).sum()),
         "leads": leads,
         "median_lead": float(np.median(leads)) if leads else None,
         "raised": {alarm.run: alarm.at for alarm in fired},

@@ -27,9 +27,11 @@ def kind(run: Followed) -> str:
 def every_run(sets: Mapping[str, Sequence[tuple["Run", Followed]]], of: Settings) -> go.Figure:
     """Validation accuracy and both published residuals of every run, by set."""
     rows = ("validation accuracy", "residual of answer", "residual of end token")
+    by_row: Any = "rows"
+    titles = [f"{name.replace('_', ' ')} (n = {len(runs)})" for name, runs in sets.items()]
     figure = make_subplots(
-        rows=3, cols=len(sets), shared_xaxes=True, shared_yaxes="rows", vertical_spacing=0.04,
-        horizontal_spacing=0.04, column_titles=[f"{k} (n = {len(v)})" for k, v in sets.items()],
+        rows=3, cols=len(sets), shared_xaxes=True, shared_yaxes=by_row, vertical_spacing=0.04,
+        horizontal_spacing=0.04, column_titles=titles,
     )  # fmt: skip
     named: set[str] = set()
     for col, runs in enumerate(sets.values(), start=1):
@@ -44,7 +46,7 @@ def every_run(sets: Mapping[str, Sequence[tuple["Run", Followed]]], of: Settings
                     x=[x for x, _ in points], y=[y for _, y in points], mode="lines", name=name,
                     legendgroup=name, showlegend=name not in named, opacity=0.6,
                     line={"color": KINDS[name], "width": 1},
-                    hovertemplate=f"{run.name}<br>step %{{x}}: %{{y:.3g}}<extra></extra>",
+                    text=followed.moments.run, hovertemplate="%{text}, step %{x}: %{y:.3g}",
                     row=row, col=col,
                 )  # fmt: skip
                 named.add(name)
@@ -60,8 +62,8 @@ def every_run(sets: Mapping[str, Sequence[tuple["Run", Followed]]], of: Settings
         figure.add_vline(x=at, line={"color": "#888", "dash": "dot", "width": 1})
     for row, title in enumerate(rows, start=1):
         figure.update_yaxes(title=title, row=row, col=1)
-    figure.update_yaxes(type="log", exponentformat="power", row=2)
-    figure.update_yaxes(type="log", exponentformat="power", row=3)
+    for row in (2, 3):
+        figure.update_yaxes(type="log", exponentformat="power", dtick=1, row=row)
     figure.update_xaxes(title="step", row=3)
     facts = f"n = {sum(map(len, sets.values()))} runs, every run drawn; dotted: landmarks"
     rank, window = of.choices[0]
@@ -88,8 +90,10 @@ def concordances(found: Mapping[str, Any], title: str) -> go.Figure:
                 marker={"color": colour, "symbol": symbol, "size": 9},
                 error_x=_bars([row["mean"] for row in rows], intervals, colour), row=1, col=col,
             )  # fmt: skip
-        figure.add_vline(x=0.5, line={"color": BLACK, "width": 1}, row=1, col=col)
-    figure.add_vline(x=CLAIMED, line={"color": VERMILION, "dash": "dash"}, row=1, col=2)
+        place: dict[str, Any] = {"row": 1, "col": col}
+        figure.add_vline(x=0.5, line={"color": BLACK, "width": 1}, **place)
+        if outcome != "C":
+            figure.add_vline(x=CLAIMED, line={"color": VERMILION, "dash": "dash"}, **place)
     figure.update_xaxes(range=[-0.03, 1.03])
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(showlegend=True)

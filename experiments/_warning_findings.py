@@ -78,7 +78,9 @@ def whole_run(runs: Sequence[Followed], of: Settings) -> list[dict[str, Any]]:
             continue
         for statistic in (np.mean, np.max):
             scores = np.array([statistic(part) for part in parts])
-            row = {"signal": f"residual of {name}, {statistic.__name__} over the run"}
+            row: dict[str, Any] = {
+                "signal": f"residual of {name}, {statistic.__name__} over the run"
+            }
             row |= {"runs": len(known), "AUROC": concordance(scores, pairs), "interval": None}
             if len(known) >= MIN_RUNS:
                 draws = bootstrap_concordance(
@@ -128,7 +130,9 @@ def _area(rows: Mapping[tuple[str, str], Mapping[str, Any]], name: str) -> str:
         return f"{said}."
     low, high = row["interval"]
     claim = (
-        "the interval does not exclude it, and" if high >= CLAIMED else "that does not hold here,"
+        "the interval does not exclude it, and"
+        if high >= CLAIMED
+        else "that does not hold here, and"
     )
     return f"{said}: {claim} {_against(low, high)}."
 

@@ -11,8 +11,9 @@ is that of the end token. Here both are recorded every second step on 100 traini
 Fixed before it ran. Addition mod 31, one layer of openai/grok's decoder at its published width,
 weight decay 2, at most 3,000 steps, evaluated every 25; one split, 56 % trained on, so that runs
 differ in initial weights and batches only. Pilots of seeds 1000-1002 (14 minutes of one thread,
-fractions .45 to .75, decay 1 and 2) chose size, decay and fraction: none at .45 and .5 had onset by
-3,000, both at .6 and .75 had, by 1,500 and 1,900. Seeds 0-23 calibrate, 24-47 are held out.
+also at decay 1 and half the width) chose size, decay and fraction: there was no onset by 3,000 at
+.45 and .5, onset at 1,200 at .6 and at 1,850 at .75, and in one of two runs, at 1,450, at .56.
+Seeds 0-23 calibrate, 24-47 are held out.
 - Onset: first of three evaluations in a row with validation accuracy at least 10 points above the
   median of the 500 steps after memorising. Memorised, generalised: the same at 99 %.
 - Landmarks 500, 750, 1,000 and 1,500: runs not yet past onset are ranked by what is known then.
@@ -127,7 +128,8 @@ def report(runs: "Runs", failed: Mapping[str, str], asked: argparse.Namespace) -
     of = settings(asked)
     followed = follow(runs, of)
     sets = divided(followed, asked.small)
-    found: dict[str, Any] = analysis(*([f for _, f in pairs] for pairs in sets.values()), of)
+    calibration, held_out = ([one for _, one in pairs] for pairs in sets.values())
+    found: dict[str, Any] = analysis(calibration, held_out, of)
     if asked.replication:
         found["replication"] = replicated(asked.replication, found, of)
     found["found"] = sentences(found)

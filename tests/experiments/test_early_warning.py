@@ -1,13 +1,16 @@
 """Early warning: nothing looks ahead, held-out runs choose nothing, alarms are counted by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import _warning_alarms as alarm
+import _warning_figures as figures
 import _warning_ranking as ranking
 import numpy as np
 import pytest
 from _moments import Moments
-from _warning_findings import analysis, sentences
+from _warning_findings import analysis, sentences, within
+from _warning_report import write
 from _warning_signals import (
     Settings,
     Signal,
@@ -163,6 +166,7 @@ def test_alarms_counted_by_hand() -> None:
     found = alarm.counted(fired)
     assert (found["hits"], found["with_onset"]) == (2, 3)
     assert (found["false_alarms"], found["without_onset"]) == (1, 2)
+    assert (found["alarmed_of_them"], found["never_generalised"]) == (3, 5)
     assert (found["leads"], found["median_lead"]) == ([200, 400], 300)
     assert found["hit_minus_false"] == pytest.approx(2 / 3 - 1 / 2)
 
@@ -187,6 +191,41 @@ def test_the_clock_alarms_all_or_none() -> None:
 
 
 CHOICE = ranking.choose(planted(1), OF)
+
+
+def test_the_page_draws_every_run_and_lists_censored_and_failed_ones(tmp_path: Path) -> None:
+    sets = {"calibration": planted(1), "held_out": planted(1, 8)}
+    found = analysis(*sets.values(), OF)
+    found["found"] = sentences(found)
+    stub = StubRun(fingerprints())
+    every = figures.every_run({k: [(stub, one) for one in v] for k, v in sets.items()}, OF)
+    assert len([trace for trace in every.data if trace.mode == "lines"]) == 3 * 16
+    drawn = {
+        "every_run": every,
+        "concordance": figures.concordances(found, "Concordance"),
+        "lead_times": figures.lead_times(found),
+    }
+    assert len(drawn["concordance"].data[1].x) == len(found["ranking"]["held_out"]) / 3
+    moments = [one.moments for runs in sets.values() for one in runs]
+    page = write(tmp_path / "page.html", found, drawn, moments, {"run99": "diverged"}).read_text()
+    assert all(name in page for name in ("run5", "run15", "failed: diverged", "AUROC onset"))
+    assert (
+        "run5: censored" in page.replace("</dt><dd>", ": ") or "censored: not generalised" in page
+    )
+    assert page.index("Of 8 held-out runs") < page.index("Every run")
+
+
+def test_the_replication_chooses_nothing_and_needs_no_weight_norm() -> None:
+    """What was chosen elsewhere is used as it is, where the signal was recorded."""
+    bare = [
+        replace(one, signals={k: v for k, v in one.signals.items() if k != "weight norm"})
+        for one in planted(1)
+    ]
+    choice = replace(CHOICE, best_baseline="weight norm")
+    found = within({"weight decay 1": bare}, OF, choice)["weight decay 1"]
+    rows = {(row["signal"], row["outcome"]): row for row in found["ranking"]}
+    assert rows["train loss", "C"]["mean"] == 1
+    assert rows["train loss", "C"]["over_best"] is None
 
 
 def test_what_is_said_follows_the_numbers() -> None:
