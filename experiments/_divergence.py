@@ -116,7 +116,7 @@ def spread(perturbed: Sequence[int | None], seeds: Sequence[int | None]) -> dict
 
 
 def mean_of_pairs(
-    matrix: np.ndarray, members: Sequence[int], resamples: int = 10_000
+    matrix: np.ndarray, members: Sequence[int], resamples: int = 2_000
 ) -> dict[str, Any]:
     """Mean distance over all pairs of members; the interval resamples runs, not pairs.
 
@@ -135,7 +135,7 @@ def mean_of_pairs(
 
 
 def difference_of_pairs(
-    matrix: np.ndarray, first: Sequence[int], second: Sequence[int], resamples: int = 10_000
+    matrix: np.ndarray, first: Sequence[int], second: Sequence[int], resamples: int = 2_000
 ) -> dict[str, Any]:
     """Mean distance within the first group minus that within the second, by runs resampled."""
     groups = [matrix[np.ix_(members, members)] for members in (first, second)]

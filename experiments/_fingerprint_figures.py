@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import plotly.graph_objects as go
+from _study_figures import high, under
 from plotly.subplots import make_subplots
 
 from mechgrok.maths import dmd
@@ -33,13 +34,14 @@ def curves(
 ) -> go.Figure:
     """Accuracies of every run with its moments, and the windowed residual of both observables."""
     rows = -(-len(runs) // COLUMNS)
-    titles = [f"seed {r.seed}, weight decay {d:g}" for r, d in zip(runs, observed[0].decays)]  # noqa: B905
+    pairs = zip(runs, observed[0].decays, strict=True)
+    titles = [f"seed {run.seed}, weight decay {decay:g}" for run, decay in pairs]
     figure = make_subplots(
         rows, COLUMNS, subplot_titles=titles, specs=[[{"secondary_y": True}] * COLUMNS] * rows,
         vertical_spacing=0.3 / rows, horizontal_spacing=0.12,
     )  # fmt: skip
     for i, run in enumerate(runs):
-        place = {"row": i // COLUMNS + 1, "col": i % COLUMNS + 1}
+        place: Any = {"row": i // COLUMNS + 1, "col": i % COLUMNS + 1}
         evaluated = run.evaluations()
         for split, colour in (("train", TRAIN), ("test", TEST)):
             _line(
@@ -69,7 +71,7 @@ def curves(
         "a residual stands at the last step of its window, relative to |Z'|"
     )
     facts = f"n = {len(runs)} runs, every run drawn"
-    return _legend(entitle(figure, "Accuracy and windowed residual", facts, note, 180 + 200 * rows))
+    return under(entitle(figure, "Accuracy and windowed residual", facts, note, 180 + 200 * rows))
 
 
 def singular_values(observed: Sequence["Observed"]) -> go.Figure:
@@ -90,12 +92,13 @@ def singular_values(observed: Sequence["Observed"]) -> go.Figure:
             )  # fmt: skip
             seen.add(decay)
         ranks = one.spectra[0].operator.rank
-        figure.add_vline(x=ranks + 0.5, line={"dash": "dot", "color": GREY}, row=1, col=col)
+        place: Any = {"row": 1, "col": col}
+        figure.add_vline(x=ranks + 0.5, line={"dash": "dot", "color": GREY}, **place)
     figure.update_yaxes(type="log", exponentformat="power")
     figure.update_yaxes(title="singular value / largest", col=1)
     figure.update_xaxes(title="number")
     facts = f"n = {len(observed[0].spectra)} runs; dotted: the rank used"
-    return _legend(entitle(figure, "Singular values of the delayed fingerprints", facts))
+    return under(entitle(figure, "Singular values of the delayed fingerprints", facts))
 
 
 def spectra(observed: Sequence["Observed"], lr: float) -> go.Figure:
@@ -109,12 +112,12 @@ def spectra(observed: Sequence["Observed"], lr: float) -> go.Figure:
     figure = make_subplots(
         rows, 2, subplot_titles=titles, vertical_spacing=0.26 / rows, column_widths=[0.45, 0.55]
     )
-    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 1000))
+    angle = np.linspace(0, 2 * np.pi, 1000)
     for row, (one, decay) in enumerate(cases, start=1):
         for col in (1, 2):
             place = {"row": row, "col": col}
             figure.add_scatter(
-                x=circle.real, y=circle.imag, mode="lines", showlegend=False, hoverinfo="skip",
+                x=np.cos(angle), y=np.sin(angle), mode="lines", showlegend=False, hoverinfo="skip",
                 line={"color": GREY, "width": 1}, **place,
             )  # fmt: skip
             _eigenvalues(figure, one, decay, place)
@@ -137,7 +140,7 @@ def spectra(observed: Sequence["Observed"], lr: float) -> go.Figure:
     note = (
         "crosses: poles of weight decay and of Adam's two averages; real axis along, per snapshot"
     )
-    return _legend(
+    return under(
         entitle(figure, "Spectra of every run's fingerprints", facts, note, 160 + 330 * rows)
     )
 
@@ -150,7 +153,7 @@ def distances(rows: Sequence[tuple[str, np.ndarray]], names: Sequence[str]) -> g
         horizontal_spacing=0.2,
     )  # fmt: skip
     for i, (_, matrix) in enumerate(rows):
-        place = {"row": i // 2 + 1, "col": i % 2 + 1}
+        place: Any = {"row": i // 2 + 1, "col": i % 2 + 1}
         axis: Any = figure.get_subplot(**place)
         x, y = axis.xaxis.domain, axis.yaxis.domain
         bar = {"x": x[1] + 0.01, "y": sum(y) / 2, "len": y[1] - y[0], "thickness": 12}
@@ -161,7 +164,7 @@ def distances(rows: Sequence[tuple[str, np.ndarray]], names: Sequence[str]) -> g
     figure.update_yaxes(type="category")
     figure.update_yaxes(autorange="reversed")
     facts = f"n = {len(names)} runs, decay / seed; trusted eigenvalues, up to the last common step"
-    return _high(entitle(figure, "Distances between spectra", facts, height=200 + 360 * n))
+    return high(entitle(figure, "Distances between spectra", facts, height=200 + 360 * n))
 
 
 def grids(
@@ -201,7 +204,7 @@ def pooled(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure.update_xaxes(title="number, by falling modulus; conjugates once")
     figure.update_yaxes(title="modulus per snapshot")
     facts = "one operator of all runs of a decay; bars: 95 % over whole runs, from 5 runs on"
-    return _legend(entitle(figure, "Moduli of the pooled operators", facts))
+    return under(entitle(figure, "Moduli of the pooled operators", facts))
 
 
 def _line(
@@ -222,7 +225,7 @@ def _eigenvalues(
             continue
         values, residuals = spectrum.operator.eigenvalues, spectrum.operator.residuals
         figure.add_scatter(
-            x=values.real, y=values.imag, mode="markers", showlegend=False,
+            x=np.real(values), y=np.imag(values), mode="markers", showlegend=False,
             marker={
                 "symbol": ["circle" if t else "circle-open" for t in spectrum.trusted],
                 "color": np.log10(np.maximum(residuals, 1e-8)), "coloraxis": "coloraxis",
@@ -245,14 +248,3 @@ def _poles(
 
 def _colours(decays: Sequence[float]) -> dict[float, str]:
     return dict(zip(sorted(set(decays)), PALETTE, strict=False))
-
-
-def _legend(figure: go.Figure) -> go.Figure:
-    """The legend below the panels."""
-    legend = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
-    return _high(figure).update_layout(showlegend=True, legend=legend, margin_b=100)
-
-
-def _high(figure: go.Figure) -> go.Figure:
-    """The title at the top and the panels' own titles below it, however high the figure is."""
-    return figure.update_layout(title_y=1 - 12 / figure.layout["height"], margin_t=125)

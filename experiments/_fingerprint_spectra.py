@@ -142,13 +142,12 @@ def compared(observed: Observed, first: float, second: float) -> list[dict[str, 
     decays = [observed.decays[i] for i in chosen]
     group = [j for j, decay in enumerate(decays) if decay == first]
     rows = []
-    for name in COORDINATES:
+    whole = [observed.published[i].eigenvalues for i in chosen]
+    for name in (*COORDINATES, "as published, whole runs"):
         if name == "per unit of decay" and 0 in decays:
             continue
-        spectra = in_coordinates(
-            [observed.spectra[i].eigenvalues for i in chosen], decays,
-            [observed.pole[i] for i in chosen], name,
-        )  # fmt: skip
+        found = [observed.spectra[i].eigenvalues for i in chosen] if name in COORDINATES else whole
+        spectra = in_coordinates(found, decays, [observed.pole[i] for i in chosen], name)
         for label, distance in DISTANCES.items():
             row = {"observable": observed.name, "decays": [first, second], "coordinates": name}
             rows.append(row | {"distance": label, **separation(spectra, group, distance)})

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import plotly.graph_objects as go
 from _moments import moments
+from _study_figures import under
 from plotly.subplots import make_subplots
 
 from mechgrok.plots._style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, entitle
@@ -46,8 +46,9 @@ def divergence(groups: Sequence["Group"]) -> go.Figure:
                 found = group.distances[kind][run.name]
                 scale = run.config.perturbation.scale
                 _line(figure, found, f"scale {scale:g}", _colour(run), shown, place, run.name)
-    facts = f"n = {_counts(groups)}; every run drawn"
-    return _under(entitle(figure, "Distance from the control", facts, height=960))
+    figure.update_yaxes(type="linear", range=[-0.03, 1.03], row=len(UNITS))
+    facts = f"{_counts(groups)}; every run drawn"
+    return under(entitle(figure, "Distance from the control", facts, height=960))
 
 
 def early(groups: Sequence["Group"]) -> go.Figure:
@@ -65,8 +66,8 @@ def early(groups: Sequence["Group"]) -> go.Figure:
                 cut = type(found)(found.steps[kept], values)
                 place = {"row": row, "col": col}
                 _line(figure, cut, f"scale {scale:g}", _colour(run), shown, place, run.name)
-    facts = f"n = {_counts(groups)}; equal curves after division: a linear response"
-    return _under(entitle(figure, "Growth of small differences", facts, height=960))
+    facts = f"{_counts(groups)}; equal curves after division: a linear response"
+    return under(entitle(figure, "Growth of small differences", facts, height=960))
 
 
 def accuracy(groups: Sequence["Group"]) -> go.Figure:
@@ -90,8 +91,8 @@ def accuracy(groups: Sequence["Group"]) -> go.Figure:
             shown.add(name)
     figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.03])
     figure.update_xaxes(title="step", row=len(groups))
-    facts = f"n = {_counts(groups)}; every run drawn"
-    return _under(entitle(figure, "Test accuracy", facts, height=220 + 280 * len(groups)))
+    facts = f"{_counts(groups)}; every run drawn"
+    return under(entitle(figure, "Test accuracy", facts, height=220 + 280 * len(groups)))
 
 
 def times(groups: Sequence["Group"]) -> go.Figure:
@@ -116,9 +117,9 @@ def times(groups: Sequence["Group"]) -> go.Figure:
     figure.update_yaxes(type="category", col=1)
     figure.update_yaxes(type="category", showticklabels=False, col=2)
     figure.update_xaxes(title="step", row=len(groups))
-    facts = f"n = {_counts(groups)}; open triangle: censored, later than this"
+    facts = f"{_counts(groups)}; open triangle: censored, later than this"
     entitle(figure, "Times of every run", facts, height=200 + 260 * len(groups))
-    return _under(figure).update_layout(showlegend=False)
+    return under(figure).update_layout(showlegend=False)
 
 
 def spectra(groups: Sequence["Group"]) -> go.Figure:
@@ -135,8 +136,8 @@ def spectra(groups: Sequence["Group"]) -> go.Figure:
         )
     figure.update_xaxes(tickangle=90, type="category")
     figure.update_yaxes(autorange="reversed", type="category")
-    facts = f"n = {_counts(groups)}; W1 of trusted eigenvalues, answer, up to the last common step"
-    return _under(entitle(figure, "Distances between spectra", facts, height=620))
+    facts = f"{_counts(groups)}; W1 of trusted eigenvalues, answer, up to the last common step"
+    return under(entitle(figure, "Distances between spectra", facts, height=620))
 
 
 def _panels(groups: Sequence["Group"], rows: Sequence[str]) -> go.Figure:
@@ -157,7 +158,7 @@ def _line(
 ) -> None:  # fmt: skip
     every = max(1, len(found.steps) // 400)
     figure.add_scatter(
-        x=found.steps[::every], y=np.where(found.values > 0, found.values, np.nan)[::every],
+        x=found.steps[::every], y=found.values[::every],
         mode="lines", name=name, legendgroup=name, showlegend=name not in shown, opacity=0.75,
         line={"color": colour, "width": 1.2},
         hovertemplate=f"{run}<br>step %{{x}}: %{{y:.3g}}<extra></extra>", **place,
@@ -201,16 +202,8 @@ def _colour(run: "Run") -> str:
 
 
 def _counts(groups: Sequence["Group"]) -> str:
-    return "; ".join(
+    each = (
         f"{group.name}: 1 control, {len(group.perturbed)} perturbed, {len(group.seeds)} seeds"
         for group in groups
     )
-
-
-def _under(figure: go.Figure) -> go.Figure:
-    """The legend below the panels, the title at the top however high the figure is."""
-    legend = {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"}
-    top = 1 - 12 / figure.layout["height"]
-    return figure.update_layout(
-        showlegend=True, legend=legend, title_y=top, margin_t=125, margin_b=100
-    )
+    return "n runs: " + "; ".join(each)

@@ -101,15 +101,15 @@ def read_fingerprints(directory: Path) -> Fingerprints:
             f"{path} holds no snapshot yet; the first ones appear with the run's first checkpoint "
             f"after step 0: go on with the same command"
         )
-    steps = rows["step"].astype(np.int64)
+    steps, names = rows["step"].astype(np.int64), rows.dtype.names or ()
     if not np.array_equal(steps, np.arange(len(steps)) * told["every"]):
         raise RunError(f"{path} is damaged: its steps are not 0, {told['every']}, ...; restore it")
     return Fingerprints(
         steps=steps,
-        values={name: rows[name].copy() for name in OBSERVABLES if name in rows.dtype.names},
+        values={name: rows[name].copy() for name in OBSERVABLES if name in names},
         probes=np.array(told["probes"], np.int64),
         splits=tuple(told["splits"]),
         every=told["every"],
-        hidden=rows["hidden"].copy() if "hidden" in rows.dtype.names else None,
+        hidden=rows["hidden"].copy() if "hidden" in names else None,
         description=told,
     )

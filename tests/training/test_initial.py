@@ -1,5 +1,6 @@
 """A run is perturbed once, after initialisation, never on resume, and its digest says so."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def train(directory: Path, steps: int, **changes: Any) -> Run:
     )
 
 
-def first_weights(run: Run) -> dict[str, torch.Tensor]:
+def first_weights(run: Run) -> Mapping[str, torch.Tensor]:
     return run.checkpoint(0).weights
 
 
