@@ -98,12 +98,44 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     told = [_counts(held, found["end"])]
     if not rows:
         return [*told, "No landmark has two runs to compare, so nothing can be ranked."]
+    told.insert(0, _verdict(rows))
     told += [_area(rows, name) for name in OBSERVABLES.values()]
     told += [_order(rows, name, found["landmarks"]) for name in OBSERVABLES.values()]
     best = found["choice"]["best_baseline"]
     told.append(_baseline(rows, best))
     told += [_alarm(row) for row in found["alarms"] if row["signal"] in _alarmed(best)]
+    told += [_at_size(name, group, best) for name, group in found.get("replication", {}).items()]
     return [one for one in told if one]
+
+
+def _verdict(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Whether the published signal tells the order of onsets, and more than a plain one does."""
+    published = [rows[f"residual of {name}, published", "C"] for name in OBSERVABLES.values()]
+    lead = published[0]["over_best"]
+    if lead is None or any(row["interval"] is None for row in published):
+        return "Too few runs for a verdict on the published signal."
+    told = [
+        f"{'ranks' if row['interval'][0] > 0.5 else 'does not rank'} runs by time to onset when "
+        f"the {name} is observed"
+        for name, row in zip(OBSERVABLES.values(), published, strict=True)
+    ]
+    beats = "beats" if lead[0] > 0 else "does not beat"
+    return (
+        f"The published signal {told[0]}, {told[1]}, and with the answer it {beats} the best plain "
+        "alarm."
+    )
+
+
+def _at_size(name: str, group: Mapping[str, Any], best: str) -> str:
+    """The replication within one weight decay."""
+    rows = {row["signal"]: row for row in group["ranking"] if row["outcome"] == "C"}
+    onset = sum(run["onset"] is not None for run in group["runs"])
+    said = f"At the published size, {name}, {onset} of {len(group['runs'])} runs reached onset"
+    if not rows:
+        return f"{said}; no landmark has two to compare."
+    labels = [f"residual of {of}, published" for of in OBSERVABLES.values()]
+    labels += [best] if best in rows else []
+    return f"{said}; concordance: {', '.join(f'{one} {_number(rows[one])}' for one in labels)}."
 
 
 def _counts(runs: Sequence[Mapping[str, Any]], end: int) -> str:

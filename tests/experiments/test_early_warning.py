@@ -100,7 +100,7 @@ def run(
     names = [residual_name(o, r, w) for o in ("answer", "end token") for r, w in OF.choices]
     names += ["train loss", "weight norm"]
     flat = {name: Signal(steps, np.zeros(len(steps))) for name in names}
-    flat["train loss"] = Signal(steps, np.full(len(steps), value))
+    flat["train loss"] = Signal(steps, np.full(len(steps), float(value)))
     moments = Moments(f"run{seed}", seed, "finished", 1000, 200, 0.4, onset, generalised)
     return ranking.Followed(moments, flat | {k.replace("_", " "): v for k, v in series.items()})
 
@@ -226,6 +226,12 @@ def test_the_replication_chooses_nothing_and_needs_no_weight_norm() -> None:
     rows = {(row["signal"], row["outcome"]): row for row in found["ranking"]}
     assert rows["train loss", "C"]["mean"] == 1
     assert rows["train loss", "C"]["over_best"] is None
+    told = sentences(analysis(planted(1), planted(1), OF) | {"replication": {"here": found}})[-1]
+    assert told.startswith("At the published size, here, 5 of 8 runs reached onset; concordance: ")
+
+
+def _minus(signal: Signal) -> Signal:
+    return Signal(signal.steps, -signal.values)
 
 
 def test_what_is_said_follows_the_numbers() -> None:
@@ -234,6 +240,16 @@ def test_what_is_said_follows_the_numbers() -> None:
     assert "train loss, has 1.00" in good
     assert "the answer's residual is worse than it" in good
     assert "not distinguishable from chance" in good
+    assert good.startswith("The published signal does not rank runs by time to onset when the answ")
+    name = residual_name("answer", *OF.choices[0])
+    seen = [
+        replace(one, signals={**one.signals, name: _minus(one.signals["train loss"])})
+        for one in planted(1, 8)
+    ]
+    told = sentences(analysis(planted(1), seen, OF))[0]
+    assert told.startswith("The published signal ranks runs by time to onset when the answer")
+    assert "does not rank runs by time to onset when the end token" in told
+    assert "does not beat the best plain alarm" in told, "both are perfect"
     bad = " ".join(sentences(analysis(planted(1), planted(-1, 8), OF)))
     assert "train loss, has 0.00" in bad
     assert "the answer's residual beats it" in bad
