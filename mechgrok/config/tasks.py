@@ -46,13 +46,15 @@ class GroupTask:
 class EquationTask:
     """Equations as openai/grok writes them (Power et al. 2022): `<|eos|> a op b = c <|eos|>`.
 
-    Its vocabulary of 239 tokens, modulus 97 and S_5, its shuffle (`seeds.data`; 0 as published).
+    Its vocabulary (239 tokens at modulus 97) and shuffle (`seeds.data`; 0 as published).
     """
 
     name: str = "equation"
     """Task file in `mechgrok/tasks`, or a dotted path."""
     operation: str = "add"
     """A function of `mechgrok/maths/operations.py`, or s5, s5conj (a b a^-1), s5aba (a b a)."""
+    modulus: int = 97
+    """Size of Z_n for operations on numbers, at least 3; the published one by default."""
     frac_train: float = 0.5
     """Share of the equations trained on, rounded to a whole number of them."""
     noisy: int = 0

@@ -21,8 +21,8 @@ from mechgrok.config import ConfigError, EquationTask, Seeds
 from mechgrok.maths import groups, operations
 from mechgrok.tasks._rows import END, Rows, twin_in_train
 
-MODULUS: Final = 97
-"""Size of Z_n for all operations on numbers."""
+PUBLISHED: Final = 97
+"""The modulus of openai/grok, which is part of its tokens' names."""
 
 EOS: Final = END
 """First and last token of every equation."""
@@ -49,7 +49,7 @@ SYMBOLS: Final[Mapping[str, str]] = {
     "s5conj": "s5conj",
     "s5aba": "s5aba",
 }
-"""openai/grok's token of every operation."""
+"""openai/grok's token of every operation, at its own modulus."""
 
 ON_LISTS: Final = ("sort", "reverse", "copy")
 """Operations that have a token and, as published, no working data."""
@@ -57,14 +57,26 @@ ON_LISTS: Final = ("sort", "reverse", "copy")
 ON_S5: Final = {"s5": groups.product, "s5conj": groups.conjugate, "s5aba": groups.aba}
 """Operations on the permutations of 5 things."""
 
-VOCABULARY: Final[tuple[str, ...]] = (
-    EOS,
-    "=",
-    *sorted((*SYMBOLS.values(), *ON_LISTS)),
-    *map(str, range(MODULUS)),
-    *("".join(p) for p in itertools.permutations("01234")),
-)
-"""All 239 tokens in the published order."""
+
+def symbols(modulus: int = PUBLISHED) -> dict[str, str]:
+    """Token of every operation, which names the modulus where the published one does."""
+    own = f"_mod_{modulus}"
+    return {name: token.replace(f"_mod_{PUBLISHED}", own) for name, token in SYMBOLS.items()}
+
+
+def vocabulary(modulus: int = PUBLISHED) -> tuple[str, ...]:
+    """All tokens in the published order: 142 and the numbers."""
+    return (
+        EOS,
+        "=",
+        *sorted((*symbols(modulus).values(), *ON_LISTS)),
+        *map(str, range(modulus)),
+        *("".join(p) for p in itertools.permutations("01234")),
+    )
+
+
+VOCABULARY: Final = vocabulary()
+"""The 239 published tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,49 +90,48 @@ class Task(Rows):
     def make(cls, config: EquationTask, seeds: Seeds) -> "Task":
         """The task of a config.
 
-        Raises ConfigError for an unknown operation, a fraction that leaves a split empty, and more
-        noisy equations than there are training equations.
+        Raises ConfigError for an unknown operation, a modulus below 3 or one at which it does not
+        exist, a fraction that leaves a split empty, and more noisy equations than are trained on.
         """
         _check(config)
-        a, b, answers, zero = _table(config.operation)
+        known = vocabulary(config.modulus)
+        a, b, answers = _table(config)
         n_train = _n_train(config, len(a))
         chance = np.random.RandomState(seeds.data)
         order = torch.from_numpy(chance.permutation(len(a)))  # as shuffling the list of equations
         noisy = _disturb(answers, order, config.noisy, chance)
         train, test = order[:n_train], order[n_train:]
-        tokens = _tokens(config.operation, a + zero, b + zero, answers + zero)
+        tokens = _tokens(config, known, a, b, answers)
         return cls(
             config=config,
-            vocabulary=VOCABULARY,
+            vocabulary=known,
             tokens=tokens[:, :-1],
             answer_positions=torch.tensor([ANSWER]).repeat(len(a), 1),
             labels=tokens[:, [at + 1 for at in ANSWER]],
             splits={"train": train, "test": test},
-            d_vocab_out=len(VOCABULARY),
+            d_vocab_out=len(known),
             tags={
                 "a": a,
                 "b": b,
-                "twin_in_train": twin_in_train(len(VOCABULARY), a, b, train),
+                "twin_in_train": twin_in_train(len(known), a, b, train),
                 "noisy": noisy,
             },
         )
 
 
-def _table(
-    operation: str,
-) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"], int]:
-    """Elements a, b and a o b in the order in which they are published; token of element 0."""
+def _table(config: EquationTask) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Elements a, b and a o b in the order in which they are published."""
+    operation, n = config.operation, config.modulus
     if operation in ON_S5:
         s5 = groups.group("S_5")
         a, b = torch.cartesian_prod(torch.arange(s5.order), torch.arange(s5.order)).T
-        return a, b, ON_S5[operation](s5, a, b), VOCABULARY.index(s5.elements[0])
-    numbers = torch.arange(MODULUS)
+        return a, b, ON_S5[operation](s5, a, b)
+    numbers = torch.arange(n)
     first = int(operation in operations.NEEDS_NONZERO_B)
     a, b = torch.cartesian_prod(numbers, numbers[first:]).T
     if operation == "divide":  # listed by quotient and divisor
-        a = operations.multiply(a, b, MODULUS)
-    answers = operations.OPERATIONS[operation](a, b, MODULUS)
-    return a, b, answers, VOCABULARY.index("0")
+        a = operations.multiply(a, b, n)
+    return a, b, operations.OPERATIONS[operation](a, b, n)
 
 
 def _disturb(
@@ -138,13 +149,18 @@ def _disturb(
 
 
 def _tokens(
-    operation: str, a: Int[Tensor, " n"], b: Int[Tensor, " n"], answers: Int[Tensor, " n"]
+    config: EquationTask,
+    known: tuple[str, ...],
+    a: Int[Tensor, " n"],
+    b: Int[Tensor, " n"],
+    answers: Int[Tensor, " n"],
 ) -> Int[Tensor, "n 7"]:
     """Whole equations, with both eos."""
-    eos, symbol, equals = (
-        torch.full_like(a, VOCABULARY.index(token)) for token in (EOS, SYMBOLS[operation], "=")
-    )
-    return torch.stack([eos, a, symbol, b, equals, answers, eos], dim=1)
+    zero = known.index("01234" if config.operation in ON_S5 else "0")
+    symbol = symbols(config.modulus)[config.operation]
+    eos, sign, equals = (torch.full_like(a, known.index(t)) for t in (EOS, symbol, "="))
+    parts = [eos, a + zero, sign, b + zero, equals, answers + zero, eos]
+    return torch.stack(parts, dim=1)
 
 
 def _check(config: EquationTask) -> None:
@@ -152,6 +168,14 @@ def _check(config: EquationTask) -> None:
         own = {symbol: name for name, symbol in SYMBOLS.items()}.get(config.operation)
         near = [own] if own else get_close_matches(config.operation, SYMBOLS, n=3) or list(SYMBOLS)
         raise ConfigError(f"task.operation = {config.operation!r}; expected one of {near}")
+    if config.modulus < 3:
+        raise ConfigError(f"task.modulus = {config.modulus}; expected at least 3")
+    if config.operation in operations.NEEDS_PRIME and not operations.is_prime(config.modulus):
+        near = operations.next_prime(config.modulus)
+        raise ConfigError(
+            f"{config.operation} needs a prime task.modulus; {config.modulus} is composite: "
+            f"try {near}"
+        )
     if not 0 < config.frac_train < 1:
         raise ConfigError(
             f"task.frac_train = {config.frac_train}; expected a share strictly between 0 and 1"

@@ -11,7 +11,7 @@ import torch
 
 from mechgrok.config import ConfigError, EquationTask, RunConfig, Seeds, TransformerModel
 from mechgrok.options import from_dict, override, to_dict
-from mechgrok.tasks.equation import SYMBOLS, VOCABULARY, Task
+from mechgrok.tasks.equation import SYMBOLS, VOCABULARY, Task, vocabulary
 
 GOLDEN = {
     "add": (9409, "5c2307cf112be35c", "66 + 47 = 16", "96 + 82 = 81"),
@@ -118,6 +118,24 @@ def test_the_split_is_the_shuffle_of_the_list_of_equations() -> None:
     assert equations(task) == lines
 
 
+def test_another_modulus_changes_the_numbers_and_nothing_else() -> None:
+    task = make(modulus=11, operation="x2_plus_y2", frac_train=0.4)
+    assert (len(task.tokens), task.d_vocab, task.d_vocab_out) == (121, 142 + 11, 142 + 11)
+    sign = "x**2+y**2_mod_11"
+    for row in range(len(task.tokens)):
+        words = [task.vocabulary[token] for token in task.tokens[row].tolist()]
+        a, b = divmod(row, 11)
+        assert words == ["<|eos|>", str(a), sign, str(b), "=", str((a * a + b * b) % 11)]
+    published, other = VOCABULARY, vocabulary(11)
+    assert [t.replace("_97", "_11") for t in published[:22]] == list(other[:22])
+    assert published[-120:] == other[-120:]
+
+
+def test_s5_has_no_modulus() -> None:
+    task, published = make(operation="s5", modulus=5), make(operation="s5")
+    assert equations(task) == equations(published)
+
+
 def test_s5_composes_from_left_to_right() -> None:
     task = make(operation="s5")
     elements = list(permutations(range(5)))
@@ -159,6 +177,8 @@ def test_no_global_generator_is_touched() -> None:
         ({"frac_train": 1e-6}, "leaves 0 of 9409 equations"),
         ({"frac_train": 0.1, "noisy": 942}, "task.noisy = 942; expected 0 to 941"),
         ({"noisy": -1}, "task.noisy = -1"),
+        ({"modulus": 2}, "task.modulus = 2; expected at least 3"),
+        ({"modulus": 33, "operation": "divide"}, "prime task.modulus; 33 is composite: try 37"),
     ],
 )
 def test_impossible_settings_are_named(fields: dict[str, object], said: str) -> None:
