@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechgrok.plots._style import BLUE, GREEN, PURPLE, VERMILION, entitle, evaluations
+from mechgrok.plots._style import BLUE, GREEN, GREY, PURPLE, VERMILION, entitle, evaluations
 
 if TYPE_CHECKING:
     from mechgrok.runs.run import Run
@@ -36,7 +36,15 @@ def draw(runs: "Mapping[str, Run]") -> go.Figure:
                 col=1,
             )
         for moment, step in run.status["reached"].items():
-            figure.add_vline(step, line={"dash": "dot", "width": 1}, row=i, col=1)
+            figure.add_scatter(
+                x=[step, step],
+                y=[0, 1],
+                mode="lines",
+                line={"color": GREY, "dash": "dot", "width": 1},
+                showlegend=False,
+                row=i,
+                col=1,
+            )
             figure.add_annotation(
                 x=step, y=1.06, text=f"{moment} {step:,}", showarrow=False, row=i, col=1
             )

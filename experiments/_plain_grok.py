@@ -43,11 +43,10 @@ def attention(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
         q, k, v = (x @ w[f"{own}{name}.weight"].T for name in ("Wq", "Wk", "Wv"))
         of_query = []
         for query in range(x.shape[1]):
-            scores = torch.stack(
-                [(q[:, query] * k[:, key]).sum(-1) for key in range(query + 1)], dim=1
-            ) / math.sqrt(q.shape[-1])
+            seen = slice(query + 1)  # itself and what came before
+            scores = (q[:, [query]] * k[:, seen]).sum(-1) / math.sqrt(q.shape[-1])
             shares = scores.exp() / scores.exp().sum(1, keepdim=True)
-            of_query.append(sum(shares[:, [key]] * v[:, key] for key in range(query + 1)))
+            of_query.append((shares[:, :, None] * v[:, seen]).sum(1))
         mixed.append(torch.stack(of_query, dim=1))
     return torch.cat(mixed, dim=-1) @ w["self_attn.Wo.weight"].T
 
