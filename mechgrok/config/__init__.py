@@ -8,11 +8,19 @@ from mechgrok.config.error import ConfigError
 from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel
 from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
 from mechgrok.config.run import Record, RunConfig, Schedule, Seeds, Stop
-from mechgrok.config.tasks import BinaryTask, EquationTask, GroupTask, TaskConfig
+from mechgrok.config.tasks import (
+    BinaryTask,
+    ComparisonTask,
+    EquationTask,
+    GroupTask,
+    SequencesTask,
+    TaskConfig,
+)
 
 __all__ = [
     "AdamW",
     "BinaryTask",
+    "ComparisonTask",
     "ConfigError",
     "CrossEntropy",
     "EquationTask",
@@ -25,6 +33,7 @@ __all__ = [
     "RunConfig",
     "Schedule",
     "Seeds",
+    "SequencesTask",
     "Stop",
     "TaskConfig",
     "TransformerModel",

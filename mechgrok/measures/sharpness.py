@@ -19,7 +19,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from mechgrok.measures._modular import Subject, report
 from mechgrok.measures.losses import row_losses
-from mechgrok.models.shared_prefix import answer_logits
+from mechgrok.models.shared_prefix import row_logits
 from mechgrok.runs.result import Result
 
 SUBJECT: Final = "checkpoint"
@@ -59,9 +59,10 @@ def sharpness(
     """Keskar et al.'s phi over a box in a random subspace; `directions=0` is all of space.
 
     Equations 3 and 4: y moves the weights by A y with |y_i| <= epsilon (|(A+ x)_i| + 1), where the
-    rows of A+ are drawn uniformly and normalised, and A is its pseudo-inverse. L-BFGS-B starts at 0
-    and at a random point, since it cannot leave a minimum. Raises ValueError for an epsilon or
-    numbers that are out of range, and for a loss that is not finite.
+    rows of A+ are drawn uniformly and normalised, and A is its pseudo-inverse. L-BFGS-B starts at
+    the corner that is largest to first order, and at a random point, since at a minimum there is no
+    first order. Raises ValueError for an epsilon or numbers that are out of range, and for a loss
+    that is not finite.
     """
     if epsilon <= 0 or iterations < 1 or not 0 <= directions <= len(weights):
         raise ValueError(
@@ -83,8 +84,9 @@ def sharpness(
         gradient = there.T @ gradient if directions else gradient
         return value, (bound * gradient).cpu().numpy()
 
-    corner = chance.uniform(-1, 1, len(bound))
-    largest = max(start, *(_climb(at, u, iterations) for u in (0 * corner, corner)))
+    inside = chance.uniform(-1, 1, len(bound))
+    corner = np.sign(at(0 * inside)[1])
+    largest = max(start, *(_climb(at, u, iterations) for u in (corner, inside)))
     return Sharpness(100 * (largest - start) / (1 + start), start, largest)
 
 
@@ -168,11 +170,8 @@ def _summed(
 ) -> Float[Tensor, ""]:
     """Cross-entropy summed over the answers that these rows have."""
     at, labels = task.answer_positions[rows].to(device), task.labels[rows].to(device)
-    positions = torch.unique(at)
-    logits = answer_logits(model, task.tokens[rows].to(device), positions.tolist())
-    place = torch.searchsorted(positions, at)
-    own = logits.gather(1, place[:, :, None].expand(-1, -1, logits.shape[-1]))
-    return (row_losses(own, labels.clamp(min=0)) * (labels >= 0)).sum()
+    logits = row_logits(model, task.tokens[rows].to(device), at)
+    return (row_losses(logits, labels.clamp(min=0)) * (labels >= 0)).sum()
 
 
 DEFINITION: Final[Mapping[str, str]] = {

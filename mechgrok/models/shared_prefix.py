@@ -65,6 +65,26 @@ def answer_logits(
     return logits[:, 0] if isinstance(positions, int) else logits
 
 
+def row_logits(
+    model: HookedTransformer | PostLN,
+    tokens: Int[Tensor, "rows pos"],
+    at: Int[Tensor, "rows answers"],
+    positions: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "rows answers d_vocab_out"]:
+    """Logits at every row's own answer positions; otherwise as `answer_logits`.
+
+    `positions` are all that occur, in order, where they are known already.
+    """
+    known = torch.unique(at).tolist() if positions is None else list(positions)
+    logits = answer_logits(model, tokens, known, generator)
+    if at.shape[1] == len(known) == 1:
+        return logits
+    place = torch.full((tokens.shape[1],), -1, device=logits.device)
+    place[known] = torch.arange(len(known), device=logits.device)
+    return logits.gather(1, place[at][:, :, None].expand(-1, -1, logits.shape[-1]))
+
+
 def answer_neurons(
     model: HookedTransformer | PostLN, tokens: Int[Tensor, "batch pos"], position: int = -1
 ) -> Float[Tensor, "batch d_mlp"]:

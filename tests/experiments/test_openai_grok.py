@@ -175,7 +175,7 @@ def test_a_run_of_something_else_is_refused(spectral: Run) -> None:
     said = r"not a run of power2022_division: it has another .*task\.operation"
     with pytest.raises(ConfigError, match=said):
         run_of("power2022_division", spectral.path)
-    with pytest.raises(ConfigError, match="not a run of quick: it has another task"):
+    with pytest.raises(ConfigError, match="not a run of quick: it has another .*task"):
         run_of("quick", spectral.path)
     write_json(spectral.path / "status.json", {**spectral.status, "state": "interrupted"})
     with pytest.raises(ConfigError, match="is interrupted; expected a finished run"):
@@ -183,6 +183,5 @@ def test_a_run_of_something_else_is_refused(spectral: Run) -> None:
 
 
 def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        openai_grok.main(["s6"])
+    assert openai_grok.main(["s6"]) == 1
     assert "unknown part 's6'; expected some of ['s5'" in capsys.readouterr().err

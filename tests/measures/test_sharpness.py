@@ -38,7 +38,7 @@ def test_a_minimum_is_left_and_its_corner_found() -> None:
 
 
 def test_as_many_directions_as_weights_reach_everywhere() -> None:
-    """A full basis: the rise of a linear loss is that of the box in its own coordinates."""
+    """The box of all directions holds that of the first three, so its largest loss is larger."""
     found = measures.sharpness(linear, X, epsilon=0.1, directions=30, seed=2)
     assert found.largest_loss > found.loss
     fewer = measures.sharpness(linear, X, epsilon=0.1, directions=3, seed=2)
