@@ -3,6 +3,7 @@
     python experiments/presets.py quick --seeds 0:5        # train, table, check the bands
     python experiments/presets.py smoke_p17 --record       # add the runs to presets.expected.json
     python experiments/presets.py --small                  # smoke_p17 for 100 steps
+    python experiments/presets.py spectral_add40 --from RUN [RUN...] --record   # runs there already
 
 A band says what must be seen, not at which step: grokking time varies with seed, machine and number
 of threads. A preset that is not expected to grok is recorded as the negative it is.
@@ -13,10 +14,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from _recorded import run_of
 
 from mechgrok.cli import explain_errors
 from mechgrok.config import ConfigError
+
+if TYPE_CHECKING:
+    from mechgrok.runs.run import Run
 
 EXPECTED = Path(__file__).with_suffix(".expected.json")
 
@@ -28,11 +34,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("preset", nargs="?", default="smoke_p17")
     parser.add_argument("--seeds", default="0:1", help="first:end, or a comma-separated list")
     parser.add_argument("--runs", type=Path, default=Path("results"), help="where runs are kept")
+    parser.add_argument(
+        "--from", dest="given", nargs="+", type=Path, help="finished run directories, not trained"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--small", action="store_true", help="100 steps, no bands")
     parser.add_argument("--record", action="store_true", help=f"write {EXPECTED.name}")
     asked = parser.parse_args(list(arguments))
-    rows = [recorded(asked, seed) for seed in seeds(asked.seeds)]
+    if asked.given:
+        rows = [described(run_of(asked.preset, path)) for path in asked.given]
+    else:
+        rows = [described(trained(asked, seed)) for seed in seeds(asked.seeds)]
     show(asked.preset, rows)
     if asked.small:
         return
@@ -54,27 +66,38 @@ def seeds(text: str) -> list[int]:
     return list(range(int(first), int(end))) if colon else [int(part) for part in text.split(",")]
 
 
-def recorded(asked: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Train one run, and what is kept of it."""
+def trained(asked: argparse.Namespace, seed: int) -> "Run":
+    """Train or resume one run."""
     from mechgrok.training.trainer import train
 
     changes: dict[str, Any] = {"threads": asked.threads}
     if asked.small:
         changes["stop.max_steps"] = 100
-    run = train(
-        asked.preset, seed=seed, run=asked.runs / f"{asked.preset}__seed{seed}", overrides=changes
-    )
-    last, reached = run.evaluations()[-1], run.status["reached"]
-    return {
-        "seed": seed,
-        "memorised": reached.get("memorised"),
-        "generalised": reached.get("generalised"),
-        "steps": last["step"],
-        "train_acc": last["train_acc"],
-        "test_acc": last["test_acc"],
+    path = asked.runs / f"{asked.preset}__seed{seed}"
+    return train(asked.preset, seed=seed, run=path, overrides=changes)
+
+
+def described(run: "Run") -> dict[str, Any]:
+    """What is kept of a run; a moment that was not reached, or does not apply, is None."""
+    from mechgrok.runs.result import NotApplicable
+
+    last, status = run.evaluations()[-1], run.status
+    circuit = {
         "keys": run.measure("key_frequencies")["freqs"],
         "top5_share": run.measure("spectra").headline,
         "ablation_check": run.measure("frequency_ablation")["passed"],
+    }
+    absent = {n: x.reason for n, x in circuit.items() if isinstance(x, NotApplicable)}
+    return {
+        "seed": run.seed,
+        "memorised": status["reached"].get("memorised"),
+        "generalised": status["reached"].get("generalised"),
+        "steps": last["step"],
+        "ended": status["reason"],
+        "train_acc": last["train_acc"],
+        "test_acc": last["test_acc"],
+        **{name: None if name in absent else value for name, value in circuit.items()},
+        **({"does_not_apply": absent} if absent else {}),
         "machine": run.provenance["machine"],
         "threads": run.provenance["threads"],
     }

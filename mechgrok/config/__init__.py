@@ -16,11 +16,19 @@ from mechgrok.config.run import (
     Seeds,
     Stop,
 )
-from mechgrok.config.tasks import BinaryTask, EquationTask, GroupTask, TaskConfig
+from mechgrok.config.tasks import (
+    BinaryTask,
+    ComparisonTask,
+    EquationTask,
+    GroupTask,
+    SequencesTask,
+    TaskConfig,
+)
 
 __all__ = [
     "AdamW",
     "BinaryTask",
+    "ComparisonTask",
     "ConfigError",
     "CrossEntropy",
     "EquationTask",
@@ -35,6 +43,7 @@ __all__ = [
     "RunConfig",
     "Schedule",
     "Seeds",
+    "SequencesTask",
     "Stop",
     "TaskConfig",
     "TransformerModel",

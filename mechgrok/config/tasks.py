@@ -61,5 +61,49 @@ class EquationTask:
     """This many training equations get another equation's answer (published as `_noisy_N`)."""
 
 
-TaskConfig = BinaryTask | GroupTask | EquationTask
+@dataclass(frozen=True)
+class SequencesTask:
+    """Lists of distinct numbers in openai/grok's layout: `<|eos|> sort 5 3 = 3 5 <|eos|>`.
+
+    Its tokens and shuffle, with data of our own: the released code has none that works.
+    """
+
+    name: str = "sequences"
+    """Task file in `mechgrok/tasks`, or a dotted path."""
+    operation: str = "sort"
+    """What is done to the list: sort, reverse or copy."""
+    length: int = 2
+    """Numbers per list, 2 or 3; of 97 numbers there are 9,312 or 884,640 lists."""
+    n: int = 97
+    """Lists are of the numbers 0..n-1; from `length` to 97."""
+    frac_train: float = 0.5
+    """Share of the lists trained on, rounded to a whole number of them."""
+
+
+@dataclass(frozen=True)
+class ComparisonTask:
+    """Facts `entity attribute value`, and which of two entities has the larger value.
+
+    The comparison task of Wang et al. (2024, arXiv 2405.15071), on a world of its own.
+    """
+
+    name: str = "comparison"
+    """Task file in `mechgrok/tasks`, or a dotted path."""
+    entities: int = 1000
+    """At least 4."""
+    attributes: int = 20
+    """At least 1; every entity has a value of each."""
+    values: int = 20
+    """Values are uniform in 0..values-1; at least 2."""
+    ood_share: float = 0.1
+    """Share of the entities, drawn anew for each attribute, that no trained comparison has."""
+    iid_share: float = 0.1
+    """Share of the pairs of the other entities that is kept for the test split."""
+    ratio: float = 3.6
+    """Comparisons trained on, per fact of an entity that comparisons are trained on."""
+    test_rows: int = 3000
+    """At most this many comparisons in each of the splits `test` and `ood`."""
+
+
+TaskConfig = BinaryTask | GroupTask | EquationTask | SequencesTask | ComparisonTask
 """A run's task is one of these, chosen by its `name`."""

@@ -65,6 +65,34 @@ def answer_logits(
     return logits[:, 0] if isinstance(positions, int) else logits
 
 
+def row_logits(
+    model: HookedTransformer | PostLN,
+    tokens: Int[Tensor, "rows pos"],
+    at: Int[Tensor, "rows answers"],
+    positions: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "rows answers d_vocab_out"]:
+    """Logits at every row's own answer positions; otherwise as `answer_logits`.
+
+    `positions` are all that occur, in order, where they are known already.
+    """
+    known = torch.unique(at).tolist() if positions is None else list(positions)
+    return at_own_positions(answer_logits(model, tokens, known, generator), at, known)
+
+
+def at_own_positions(
+    logits: Float[Tensor, "rows positions d_vocab_out"],
+    at: Int[Tensor, "rows answers"],
+    positions: Sequence[int],
+) -> Float[Tensor, "rows answers d_vocab_out"]:
+    """Of logits at some positions, those at every row's own."""
+    if at.shape[1] == len(positions) == 1:
+        return logits
+    place = torch.full((max(positions) + 1,), -1, device=logits.device)
+    place[list(positions)] = torch.arange(len(positions), device=logits.device)
+    return logits.gather(1, place[at][:, :, None].expand(-1, -1, logits.shape[-1]))
+
+
 def answer_neurons(
     model: HookedTransformer | PostLN, tokens: Int[Tensor, "batch pos"], position: int = -1
 ) -> Float[Tensor, "batch d_mlp"]:

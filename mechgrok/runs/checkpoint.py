@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mechgrok import discovery
 from mechgrok.config import RunConfig
-from mechgrok.models.shared_prefix import answer_logits
+from mechgrok.models.shared_prefix import row_logits
 from mechgrok.runs import layout
 from mechgrok.runs.storage import RunError, read_tensors
 
@@ -68,10 +68,11 @@ class Checkpoint:
 
     @cached_property
     def answer_logits(self) -> Float[Tensor, "rows n_answers d_vocab_out"]:
-        """Logits at the answer positions of every row of the task."""
+        """Logits at every row's own answer positions."""
         tokens = self.task.tokens.to(self.config.device)
+        at = self.task.answer_positions.to(self.config.device)
         with torch.no_grad():
-            return answer_logits(self.model, tokens, self.task.positions)
+            return row_logits(self.model, tokens, at)
 
     @property
     def seed(self) -> int:

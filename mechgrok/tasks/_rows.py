@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from mechgrok.config import ConfigError
+
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
@@ -95,14 +97,19 @@ class Rows:
         return found
 
     def text(self, split: str) -> list[str]:
-        """The rows of a split, each its tokens and the answer read at the last of them."""
+        """The rows of a split: each up to the last position an answer is read at, and that answer.
+
+        What may follow in a row is filling.
+        """
         rows = self.splits[split]
-        last = self.answer_positions[rows] == self.n_ctx - 1
-        if not bool(last.any(dim=1).all()):
-            raise ValueError("a row's last token is not where an answer is read")
-        answers = self.labels[rows].gather(1, last.int().argmax(dim=1, keepdim=True))
-        whole = torch.cat([self.tokens[rows], answers], dim=1)
-        return [" ".join(self.vocabulary[token] for token in row) for row in whole.tolist()]
+        present = self.labels[rows] != IGNORE
+        last = torch.where(present, self.answer_positions[rows], -1).max(dim=1)
+        answers = self.labels[rows].gather(1, last.indices[:, None])[:, 0].tolist()
+        known = zip(self.tokens[rows].tolist(), last.values.tolist(), answers, strict=True)
+        return [
+            " ".join(self.vocabulary[token] for token in [*row[: end + 1], answer])
+            for row, end, answer in known
+        ]
 
     def to_dataset(self) -> "DatasetDict":
         """The splits as a `datasets.DatasetDict`: tokens, answer_positions, labels and the tags."""
@@ -138,3 +145,21 @@ def twin_in_train(
     table = torch.zeros(n, n, dtype=torch.long)
     table[a[train], b[train]] = 1
     return table[b, a]
+
+
+def n_train(frac_train: float, rows: int, what: str) -> int:
+    """Rows trained on, rounded as the published code of Power et al. (2022) does.
+
+    Raises ConfigError for a share that is none, or leaves a split empty.
+    """
+    if not 0 < frac_train < 1:
+        raise ConfigError(
+            f"task.frac_train = {frac_train}; expected a share strictly between 0 and 1"
+        )
+    wanted = round(rows * frac_train)
+    if not 0 < wanted < rows:
+        raise ConfigError(
+            f"task.frac_train = {frac_train} leaves {wanted} of {rows} {what} for training; "
+            f"expected at least one on each side"
+        )
+    return wanted

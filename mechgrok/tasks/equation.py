@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mechgrok.config import ConfigError, EquationTask, Seeds
 from mechgrok.maths import groups, operations
-from mechgrok.tasks._rows import END, Rows, twin_in_train
+from mechgrok.tasks._rows import END, Rows, n_train, twin_in_train
 
 PUBLISHED: Final = 97
 """The modulus of openai/grok, which is part of its tokens' names."""
@@ -52,7 +52,7 @@ SYMBOLS: Final[Mapping[str, str]] = {
 """openai/grok's token of every operation, at its own modulus."""
 
 ON_LISTS: Final = ("sort", "reverse", "copy")
-"""Operations that have a token and, as published, no working data."""
+"""Operations on lists, which have no working data as published; the task `sequences`."""
 
 ON_S5: Final = {"s5": groups.product, "s5conj": groups.conjugate, "s5aba": groups.aba}
 """Operations on the permutations of 5 things."""
@@ -164,6 +164,10 @@ def _tokens(
 
 
 def _check(config: EquationTask) -> None:
+    if config.operation in ON_LISTS:
+        raise ConfigError(
+            f"task.operation = {config.operation!r} is of lists: task.name = 'sequences'"
+        )
     if config.operation not in SYMBOLS:
         own = {symbol: name for name, symbol in SYMBOLS.items()}.get(config.operation)
         near = [own] if own else get_close_matches(config.operation, SYMBOLS, n=3) or list(SYMBOLS)
@@ -176,19 +180,10 @@ def _check(config: EquationTask) -> None:
             f"{config.operation} needs a prime task.modulus; {config.modulus} is composite: "
             f"try {near}"
         )
-    if not 0 < config.frac_train < 1:
-        raise ConfigError(
-            f"task.frac_train = {config.frac_train}; expected a share strictly between 0 and 1"
-        )
 
 
 def _n_train(config: EquationTask, rows: int) -> int:
-    wanted = round(rows * config.frac_train)
-    if not 0 < wanted < rows:
-        raise ConfigError(
-            f"task.frac_train = {config.frac_train} leaves {wanted} of {rows} equations for "
-            f"training; expected at least one on each side"
-        )
+    wanted = n_train(config.frac_train, rows, "equations")
     if not 0 <= config.noisy <= wanted:
         raise ConfigError(
             f"task.noisy = {config.noisy}; expected 0 to {wanted}, the number of training equations"

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from mechgrok.config import ConfigError, RunConfig
 from mechgrok.models.fixed_rows import FixedRows
+from mechgrok.models.shared_prefix import at_own_positions
 from mechgrok.runs import layout, row_file
 from mechgrok.runs.fingerprints import FORMAT
 from mechgrok.runs.row_file import RowFile
 from mechgrok.training import probes
 from mechgrok.training.evaluation import evaluating
 from mechgrok.training.hidden import HiddenQuantiles
-from mechgrok.training.losses import IGNORE, Batch, own_positions
+from mechgrok.training.losses import IGNORE, Batch
 
 
 class Values:
@@ -33,7 +34,7 @@ class Values:
         """The probes' tokens, answers and closing tokens, put on the device once."""
         self.batch = Batch.of(task, rows, device)
         self.rows = FixedRows(self.batch.tokens, self.batch.positions)
-        at = self.batch.answer_positions
+        self.at = at = self.batch.answer_positions
         self.shared = bool((at == torch.tensor(self.batch.positions, device=device)).all())
         self.ends = task.ends
         self.labels = self.batch.labels.clamp(min=0)[:, :, None]  # IGNORE is never read
@@ -45,7 +46,10 @@ class Values:
         mode = nullcontext() if self.rows.covers(model) else evaluating(model)
         with mode, torch.inference_mode():
             logits = self.rows.logits(model)
-            logits = (logits if self.shared else own_positions(logits, self.batch)).double()
+            logits = (
+                logits if self.shared else at_own_positions(logits, self.at, self.batch.positions)
+            )
+            logits = logits.double()
             own = logits.gather(2, self.labels)[:, :, 0]
             log_probs = logits.log_softmax(2).gather(2, self.labels)[:, :, 0]
             others = logits.scatter_(2, self.labels, -torch.inf).amax(2)

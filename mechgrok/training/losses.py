@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechgrok.config import ConfigError, CrossEntropy
-from mechgrok.models.shared_prefix import answer_logits
+from mechgrok.models.shared_prefix import row_logits
 
 IGNORE = -100
 """Label of an answer position that a row does not use."""
@@ -96,20 +96,7 @@ def read_logits(
     model: Any, batch: Batch, generator: torch.Generator | None = None
 ) -> Float[Tensor, "rows n_answers d_vocab_out"]:
     """Logits at each row's own answer positions; noise in training is drawn from `generator`."""
-    logits = answer_logits(model, batch.tokens, batch.positions, generator)
-    return own_positions(logits, batch)
-
-
-def own_positions(
-    logits: Float[Tensor, "rows positions d_vocab_out"], batch: Batch
-) -> Float[Tensor, "rows n_answers d_vocab_out"]:
-    """Of logits at every answer position of a batch, those at each row's own."""
-    if batch.answer_positions.shape[1] == len(batch.positions) == 1:
-        return logits
-    table = torch.full((batch.tokens.shape[1],), -1, device=logits.device)
-    table[list(batch.positions)] = torch.arange(len(batch.positions), device=logits.device)
-    index = table[batch.answer_positions]
-    return logits.gather(1, index[:, :, None].expand(-1, -1, logits.shape[-1]))
+    return row_logits(model, batch.tokens, batch.answer_positions, batch.positions, generator)
 
 
 class Surprisal(torch.autograd.Function):

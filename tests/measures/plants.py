@@ -407,6 +407,23 @@ PLANTS = {
     "the closest is good enough": Plant(
         "recover_split", "measures.recover_split", "_accepted", "found.error > tolerance", "False"
     ),
+    "loss minimised in the box": Plant(
+        "sharpness",
+        "measures.sharpness",
+        "_climb",
+        "return (base - value) / scale, -gradient / scale",
+        "return (value - base) / scale, gradient / scale",
+    ),
+    "box without the one": Plant(
+        "sharpness", "measures.sharpness", "sharpness", ".abs() + 1)", ".abs())"
+    ),
+    "directions instead of their inverse": Plant(
+        "sharpness",
+        "measures.sharpness",
+        "_subspace",
+        "torch.linalg.pinv(rows)",
+        "rows.T",
+    ),
     "knee on the raw loss": Plant("phases", "measures.phases", "_knee", "math.log(x)", "x"),
 }
 

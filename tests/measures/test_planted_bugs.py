@@ -1,11 +1,13 @@
 """Every measure's check on a closed form passes, and turns red when a bug is planted in it."""
 
 import importlib
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
 import gromov
+import numpy as np
 import pytest
 import torch
 from measures import closed_forms as known
@@ -436,6 +438,28 @@ def check_recover_split() -> None:
     nowhere = measures.recover_split(rows, {"train": 100 * train, "test": 100 * test})
     assert isinstance(nowhere, NotApplicable)
     assert "no nanda2023 split fits" in nowhere.reason
+
+
+def check_sharpness() -> None:
+    """A separable quadratic is largest in the corner away from its centre."""
+    x, centre, curvature = known.noise(6), known.noise(6, seed=1), known.noise(6, seed=2).square()
+
+    def loss(w: torch.Tensor) -> tuple[float, torch.Tensor]:
+        slope = curvature * (w - centre)
+        return float((slope * (w - centre)).sum() / 2), slope
+
+    start, half = loss(x)[0], 0.01 * (x.abs() + 1)
+    top = loss(x + half * torch.sign(x - centre))[0]
+    found = measures.sharpness(loss, x, epsilon=0.01, directions=0)
+    near(found.loss, start)
+    near(found.sharpness, 100 * (top - start) / (1 + start))
+    drawn = np.random.default_rng(0).uniform(-1, 1, (3, 6))
+    rows = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    corners = np.array(list(itertools.product((-1, 1), repeat=3)))
+    half = 0.01 * (np.abs(rows @ x.numpy()) + 1)
+    ends = [x + torch.from_numpy(np.linalg.pinv(rows) @ (half * c)) for c in corners]
+    found = measures.sharpness(loss, x, epsilon=0.01, directions=3, seed=0)
+    near(found.largest_loss, max(loss(end)[0] for end in ends))
 
 
 CHECKS: dict[str, Callable[[], None]] = {

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _plain_grok as reference
 import numpy as np
-import post_ln_reference as reference
 import pytest
 import torch
 from torch import Tensor

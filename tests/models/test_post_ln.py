@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import post_ln_reference as reference
+import _plain_grok as reference
 import pytest
 import torch
 from torch import Tensor
@@ -56,6 +56,27 @@ def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> f
     return worst / scale
 
 
+def our_names(theirs: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """Tensors under the original's names under ours: for gradients."""
+    found = {"embed.W_E": theirs["embedding.weight"], "unembed.W_U": theirs["linear.weight"].T}
+    for layer in range(model.cfg.n_layers):
+        block, own = f"decoder.blocks.{layer}.", f"blocks.{layer}."
+        for ours, name in (("W_Q", "Wq"), ("W_K", "Wk"), ("W_V", "Wv")):
+            heads = [
+                theirs[f"{block}self_attn.attn_heads.{head}.{name}.weight"].T
+                for head in range(model.cfg.n_heads)
+            ]
+            found[f"{own}attn.{ours}"] = torch.stack(heads)
+        joint = theirs[f"{block}self_attn.Wo.weight"].T
+        found[f"{own}attn.W_O"] = joint.unflatten(0, (model.cfg.n_heads, -1))
+        found[f"{own}mlp.W_in"] = theirs[f"{block}ffn.ffn.0.weight"].T
+        found[f"{own}mlp.W_out"] = theirs[f"{block}ffn.ffn.2.weight"].T
+        for ours, name in (("ln1", "self_attn_norm"), ("ln2", "ffn_norm")):
+            found[f"{own}{ours}.w"] = theirs[f"{block}{name}.weight"]
+            found[f"{own}{ours}.b"] = theirs[f"{block}{name}.bias"]
+    return found
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("act_fn", ["relu", "gelu"])
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
@@ -67,7 +88,7 @@ def test_values_and_gradients_are_the_references(dtype: str, act_fn: str, n_laye
     assert found.dtype == getattr(torch, dtype)
     assert difference({"": found}, {"": expected}) < BOUNDS[dtype]
     ours = gradients(found, dict(model.named_parameters()))
-    turned = reference.our_names(gradients(expected, theirs), model)
+    turned = our_names(gradients(expected, theirs), model)
     assert set(turned) == set(ours)
     assert difference(ours, turned) < BOUNDS[dtype]
 

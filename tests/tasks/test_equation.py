@@ -172,7 +172,7 @@ def test_no_global_generator_is_touched() -> None:
     [
         ({"operation": "adition"}, r"'adition'; expected one of \['add'"),
         ({"operation": "+"}, r"'\+'; expected one of \['add'\]"),
-        ({"operation": "sort"}, "expected one of"),
+        ({"operation": "sort"}, "is of lists: task.name = 'sequences'"),
         ({"frac_train": 1.0}, "strictly between 0 and 1"),
         ({"frac_train": 1e-6}, "leaves 0 of 9409 equations"),
         ({"frac_train": 0.1, "noisy": 942}, "task.noisy = 942; expected 0 to 941"),
