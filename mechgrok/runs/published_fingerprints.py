@@ -101,6 +101,8 @@ def as_published(
     ValueError for another one, for what was not recorded, and for hidden states of several splits.
     """
     told, hidden = of.description, observable == "hidden"
+    if not {"places", "seed", "steps_per_epoch"} <= set(told):
+        raise ValueError("got fingerprints without places, seed or steps_per_epoch; read a run's")
     if observable not in (*TOKEN_INDEX, "hidden"):
         raise ValueError(f"got {observable!r}, expected one of {[*TOKEN_INDEX, 'hidden']}")
     if hidden and (of.hidden is None or set(of.splits) != {split}):

@@ -9,8 +9,8 @@ from mechgrok.config import PostLNModel, TransformerModel
 from mechgrok.models import fixed_rows, post_ln, transformer
 from mechgrok.models.fixed_rows import FixedRows
 
-SIZES = {"d_vocab": 7, "n_ctx": 6, "d_vocab_out": 5, "seed": 0}
-SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12, "dtype": "float64"}
+SIZES: dict[str, Any] = {"d_vocab": 7, "n_ctx": 6, "d_vocab_out": 5, "seed": 0}
+SMALL: dict[str, Any] = {"d_model": 8, "n_heads": 2, "d_mlp": 12, "dtype": "float64"}
 
 
 def model(layers: int, kind: str | None) -> Any:
@@ -18,7 +18,7 @@ def model(layers: int, kind: str | None) -> Any:
     if kind == "post_ln":
         made: Any = post_ln.build(PostLNModel(n_layers=layers, **SMALL), **SIZES)
     else:
-        config = TransformerModel(n_layers=layers, d_head=4, normalization=kind, **SMALL)  # pyright: ignore
+        config = TransformerModel(n_layers=layers, d_head=4, normalization=kind, **SMALL)
         made = transformer.build(config, **SIZES)
     chance = torch.Generator().manual_seed(1)
     with torch.no_grad():

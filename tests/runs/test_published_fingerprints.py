@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,7 @@ def test_hidden_states_keep_their_directions(tmp_path: Path) -> None:
     found = read_published(tmp_path / "fp")
     assert found.directions is not None
     assert found.directions.shape == (2, 6)
+    assert run.hidden is not None
     assert np.array_equal(found.values, run.hidden)
     assert (found.config["n_projections"], found.config["d_model"]) == (2, 6)
 
@@ -140,6 +142,8 @@ def test_hidden_states_keep_their_directions(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected one of"):
         as_published(recorded(), "margin")
+    with pytest.raises(ValueError, match="without places"):
+        as_published(replace(recorded(), description={}))
     with pytest.raises(ValueError, match="no hidden states"):
         as_published(recorded(), "hidden")
     (tmp_path / "fp").mkdir()
