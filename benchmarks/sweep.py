@@ -10,7 +10,6 @@ Goals: at least 1.8 where the machine itself gives that, and at least .95 of wha
 """
 
 import argparse
-
 import json
 import multiprocessing
 import statistics
