@@ -13,7 +13,7 @@ SIZES: dict[str, Any] = {"d_vocab": 7, "n_ctx": 6, "d_vocab_out": 5, "seed": 0}
 SMALL: dict[str, Any] = {"d_model": 8, "n_heads": 2, "d_mlp": 12, "dtype": "float64"}
 
 
-def model(layers: int, kind: str | None) -> Any:
+def model(layers: int, kind: Any) -> Any:
     """A random float64 model with biases and normalisations that do something."""
     if kind == "post_ln":
         made: Any = post_ln.build(PostLNModel(n_layers=layers, **SMALL), **SIZES)
