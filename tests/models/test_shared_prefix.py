@@ -209,13 +209,13 @@ BUGS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         prefix_rows, "_scores", lambda *args: 2 * _SCORES(*args)
     ),
     "no attention bias": lambda patch: patch.setattr(
-        prefix_rows, "_heads", lambda x, W, b: _HEADS(x, W, torch.zeros_like(b))
+        prefix_rows, "heads", lambda x, W, b: _HEADS(x, W, torch.zeros_like(b))
     ),
     "detached values": lambda patch: patch.setattr(
-        prefix_rows, "_heads", lambda x, W, b: _HEADS(x, W.detach(), b)
+        prefix_rows, "heads", lambda x, W, b: _HEADS(x, W.detach(), b)
     ),
 }
-_TAKE, _SCORES, _HEADS = prefix_rows._take, prefix_rows._scores, prefix_rows._heads
+_TAKE, _SCORES, _HEADS = prefix_rows._take, prefix_rows._scores, prefix_rows.heads
 
 
 def _wrong_take(x: Tensor, source: Source) -> Tensor:
