@@ -95,14 +95,15 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     """What was found, in order: the paper's claim, the observables, plain signals, alarms."""
     held = [run for run in found["runs"] if run["set"] == "held_out"]
     rows = {(row["signal"], row["outcome"]): row for row in found["ranking"]["held_out"]}
-    told = [_counts(held, found["end"])]
-    if not rows:
-        return [*told, "No landmark has two runs to compare, so nothing can be ranked."]
-    told.insert(0, _verdict(rows))
-    told += [_area(rows, name) for name in OBSERVABLES.values()]
-    told += [_order(rows, name, found["landmarks"]) for name in OBSERVABLES.values()]
     best = found["choice"]["best_baseline"]
-    told.append(_baseline(rows, best))
+    told = [_counts(held, found["end"])]
+    if rows:
+        told.insert(0, _verdict(rows))
+        told += [_area(rows, name) for name in OBSERVABLES.values()]
+        told += [_order(rows, name, found["landmarks"]) for name in OBSERVABLES.values()]
+        told.append(_baseline(rows, best))
+    else:
+        told.append("No landmark has two runs to compare, so nothing can be ranked.")
     told += [_alarm(row) for row in found["alarms"] if row["signal"] in _alarmed(best)]
     told += [_at_size(name, group, best) for name, group in found.get("replication", {}).items()]
     return [one for one in told if one]
