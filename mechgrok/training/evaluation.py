@@ -54,8 +54,8 @@ def _by_twin(task: Any, correct: Float[Tensor, " test"]) -> dict[str, float]:
 
 def _parts(
     model: nn.Module, task: Any, loss: Loss, split: str, device: str
-) -> dict[str, list[Float[Tensor, " rows"]]]:
-    """Every per-row part of the loss over a split, in chunks."""
+) -> dict[str, list[Float[Tensor, " _"]]]:
+    """Every per-row part of the loss over a split, in chunks of which the last may be shorter."""
     if split not in task.splits:
         raise ValueError(f"unknown split {split!r}; the task has {sorted(task.splits)}")
     quiet = torch.Generator(device).manual_seed(0)
@@ -68,7 +68,7 @@ def _parts(
     return found
 
 
-def _means(parts: Mapping[str, list[Float[Tensor, " rows"]]]) -> dict[str, float]:
+def _means(parts: Mapping[str, list[Float[Tensor, " _"]]]) -> dict[str, float]:
     return {
         name: sum(float(chunk.sum()) for chunk in chunks) / sum(map(len, chunks))
         for name, chunks in parts.items()
