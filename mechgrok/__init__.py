@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechgrok import discovery, interventions, measures, models, tasks
     from mechgrok.config import RunConfig
-    from mechgrok.interventions import ablate, nodes, patch, path_patch
+    from mechgrok.interventions import ablate, nodes, patch, path_patch, transplant
     from mechgrok.measures.attribution import of_checkpoint as attribution
     from mechgrok.measures.frequency_ablation import measure as frequency_ablation
     from mechgrok.measures.key_frequencies import of_checkpoint as key_frequencies
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mechgrok.training.evaluation import evaluate_model as evaluate
     from mechgrok.training.sweep import sweep
     from mechgrok.training.trainer import train
+    from mechgrok.training.transfer import transfer
     from mechgrok.training_spectra import spectra
 
 __version__ = "0.1.0"
@@ -56,6 +57,8 @@ _HOME = {
     "sweep": "training.sweep:sweep",
     "tasks": "tasks",
     "train": "training.trainer:train",
+    "transfer": "training.transfer:transfer",
+    "transplant": "interventions:transplant",
     "write_report": "report:write_report",
 }
 
@@ -86,6 +89,8 @@ __all__ = [
     "sweep",
     "tasks",
     "train",
+    "transfer",
+    "transplant",
     "write_report",
 ]
 

@@ -66,7 +66,8 @@ _HELPERS = {
         *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix"),
     },
     "runs": {
-        *("analysis", "fingerprints", "layout", "published_fingerprints", "result", "row_file"),
+        *("analysis", "fingerprints", "layout", "lineage", "published_fingerprints", "result"),
+        "row_file",
         *("run", "runs", "series", "series_set", "snapshots", "storage", "table", "times"),
         "training_spectrum",
     },

@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "training": (
         "training", *ANYONE, "presets", "runs", "tasks", "models",
         "interventions.perturbation", "interventions.transplant",
+        "interventions.null_donors", "interventions.weight_parts",
     ),
     "measures": ("measures", *ANYONE, "runs", "interventions", "circuits", "tasks", "models"),
     "plots": (

@@ -15,6 +15,7 @@ from mechgrok.config.run import (
     Schedule,
     Seeds,
     Stop,
+    Transfer,
 )
 from mechgrok.config.tasks import (
     BinaryTask,
@@ -46,5 +47,6 @@ __all__ = [
     "SequencesTask",
     "Stop",
     "TaskConfig",
+    "Transfer",
     "TransformerModel",
 ]

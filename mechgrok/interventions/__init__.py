@@ -8,6 +8,8 @@
     causal_trace      the same from a run with noise on its embedding
     mg.path_patch     only the direct path from senders to receivers
     metric            logit_diff, correct_minus_mean, loss, accuracy, margin
+    mg.transplant     weights of another model, as long as a `with` lasts: units closed under the
+                      gauges of heads and neurons, and the groups embedding and body
     get_act_patch_*   TransformerLens's grids, faster; act_patch for any set of nodes
     changed_operand, derangement   which rows to corrupt with
 
@@ -29,11 +31,15 @@ from mechgrok.interventions.metrics import Metric, metric
 from mechgrok.interventions.node import Node, nodes
 from mechgrok.interventions.patching import Patched, causal_trace, patch
 from mechgrok.interventions.paths import path_patch
+from mechgrok.interventions.transplant import Transplant, transplant
+from mechgrok.interventions.weight_parts import Part
 
 __all__ = [
     "Metric",
     "Node",
+    "Part",
     "Patched",
+    "Transplant",
     "ablate",
     "ablate_frequencies",
     "act_patch",
@@ -50,4 +56,5 @@ __all__ = [
     "nodes",
     "patch",
     "path_patch",
+    "transplant",
 ]
