@@ -1,8 +1,8 @@
 """Weights of one model in another, as long as a `with` lasts.
 
-Only units closed under the per-head and per-neuron gauges can be taken (`weight_parts.py`). Anything
-short of the whole model presumes that both are written in one residual basis: true of children of
-one parent, of little meaning between models that share none (`circuits/alignment.py`).
+Only units closed under the per-head and per-neuron gauges can be taken (`weight_parts.py`).
+Anything short of the whole model presumes that both are written in one residual basis: true of
+children of one parent, of little meaning between models that share none.
 """
 
 from dataclasses import dataclass, field

@@ -19,9 +19,9 @@ from mechgrok.runs.storage import RunError, tensor_digest
 def take_parts(model: nn.Module, config: RunConfig) -> None:
     """Put the donor's parts into a freshly initialised model; not for a run that is resumed.
 
-    Raises ConfigError for parts that do not exist or do not fit, and for a donor with this run's own
-    initial weights, of which the fresh parts would be a copy; RunError for a donor that is not
-    there.
+    Raises ConfigError for parts that do not exist or do not fit, and for a donor that began with
+    this run's own initial weights, which the fresh parts would share; RunError for a donor that is
+    not there.
     """
     asked = config.transfer
     if asked.donor is None:
@@ -36,7 +36,7 @@ def take_parts(model: nn.Module, config: RunConfig) -> None:
         there = list(weights[wrong[0]].shape) if wrong[0] in weights else "absent"
         raise ConfigError(
             f"transfer.parts = {list(asked.parts)} do not fit: {wrong[0]} is "
-            f"{list(own[wrong[0]].shape)} here and {there} in {asked.donor}; take parts of one shape"
+            f"{list(own[wrong[0]].shape)} here and {there} in {asked.donor}; take parts that fit"
         )
     with torch.no_grad():
         for name in wanted:
