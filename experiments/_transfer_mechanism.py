@@ -26,8 +26,9 @@ def clusters(checkpoint: "Checkpoint") -> "NeuronClusters":
 def cluster_and_others(checkpoint: "Checkpoint") -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The neurons of the largest cluster, and as many others of the same norms.
 
-    Every member is matched, the largest first, with the nearest neuron outside that is not taken yet. Raises
-    ConfigError for a donor without clusters, and for one whose cluster is more than half of it.
+    Every member is matched, the largest first, with the nearest neuron outside that is not taken
+    yet. Raises ConfigError for a donor without clusters, and for one whose cluster is more than
+    half of it.
     """
     found = clusters(checkpoint)
     if not found.sizes:
