@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechgrok import discovery, interventions, measures, models, tasks
     from mechgrok.config import RunConfig
-    from mechgrok.interventions import ablate, nodes, patch, path_patch, transplant
+    from mechgrok.interventions import (
+        ablate,
+        nodes,
+        patch,
+        patch_across,
+        path_patch,
+        transplant,
+    )
     from mechgrok.measures.attribution import of_checkpoint as attribution
     from mechgrok.measures.frequency_ablation import measure as frequency_ablation
     from mechgrok.measures.key_frequencies import of_checkpoint as key_frequencies
@@ -50,6 +57,7 @@ _HOME = {
     "models": "models",
     "nodes": "interventions:nodes",
     "patch": "interventions:patch",
+    "patch_across": "interventions:patch_across",
     "path_patch": "interventions:path_patch",
     "plot": "plotting:plot",
     "preset": "presets:preset",
@@ -82,6 +90,7 @@ __all__ = [
     "models",
     "nodes",
     "patch",
+    "patch_across",
     "path_patch",
     "plot",
     "preset",

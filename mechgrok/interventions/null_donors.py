@@ -21,11 +21,9 @@ W_OUT: Final = ".W_out"
 
 def spectrum_matched(weights: Weights, generator: torch.Generator) -> dict[str, Tensor]:
     """Every matrix with random singular vectors and its singular values (per head, where there are
-    heads); vectors, biases among them, as they are. Drawn in the order of names."""
-    return {
-        name: matched(weights[name], generator) if weights[name].ndim >= 2 else weights[name]
-        for name in sorted(weights)
-    }
+    heads); vectors and biases as they are. Drawn in the order of names."""
+    matrices = [n for n in sorted(weights) if weights[n].ndim >= 2 and ".b_" not in n]
+    return {**weights, **{name: matched(weights[name], generator) for name in matrices}}
 
 
 def neurons_shuffled(weights: Weights, generator: torch.Generator) -> dict[str, Tensor]:
