@@ -21,8 +21,8 @@ def random_orthonormal(
 
 
 def spectrum_matched(
-    weight: Float[Tensor, "*batch rows columns"], generator: torch.Generator
-) -> Float[Tensor, "*batch rows columns"]:
+    weight: Float[Tensor, "*shape"], generator: torch.Generator
+) -> Float[Tensor, "*shape"]:
     """A matrix with the singular values of `weight` and uniformly random singular vectors.
 
     Each matrix of a batch by itself, in float64, returned in the dtype and on the device of

@@ -25,6 +25,8 @@ def check_perturbation(asked: Perturbation) -> None:
 def initialise(model: nn.Module, config: RunConfig) -> None:
     """Weights of `init_from` or parts of a donor, then the perturbation; not for a resumed run."""
     check_perturbation(config.perturbation)
+    if config.init_from is not None and config.transfer.donor is not None:
+        raise ConfigError("init_from and transfer.donor are both given; expected one of them")
     if config.init_from is not None:
         load_weights(model, read_weights(config.init_from))
     take_parts(model, config)

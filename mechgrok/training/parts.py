@@ -26,8 +26,6 @@ def take_parts(model: nn.Module, config: RunConfig) -> None:
     asked = config.transfer
     if asked.donor is None:
         return
-    if config.init_from is not None:
-        raise ConfigError("init_from and transfer.donor are both given; expected one of them")
     wanted = _names(model, "parts", asked.parts)
     _refuse_own_start(model, config, wanted)
     weights, own = donor_weights(asked), dict(model.named_parameters())
