@@ -36,8 +36,6 @@ class Donors:
     """A folder of runs to look in first."""
     workers: int = 2
     small: bool = False
-    train: bool = True
-    """Whether missing donors are trained; otherwise only what is there is found."""
     found: dict[tuple[str, int], Path] = field(default_factory=dict)
 
     @property
@@ -61,12 +59,15 @@ class Donors:
         """Most steps of an arm."""
         return 40 if self.small else HORIZON
 
-    def prepare(self, kinds: Collection[str]) -> None:
-        """Find or train the runs that these donors are taken from."""
-        self._have("grokked")
+    def prepare(self, kinds: Collection[str], train: bool) -> None:
+        """Find the runs that these donors are taken from, or train them.
+
+        Raises ConfigError for donors that are still missing.
+        """
+        self._have("grokked", train)
         for kind in ("memorised", "random_label", "no_decay"):
             if kind in kinds:
-                self._have(kind)
+                self._have(kind, train)
 
     def relaxed(self, seed: int) -> bool:
         """Whether the memorised donor of a seed breaks the rule of test <= .2."""
@@ -126,7 +127,7 @@ class Donors:
             rows.append(row)
         return rows
 
-    def _have(self, kind: str) -> None:
+    def _have(self, kind: str, training: bool) -> None:
         wanted = {seed: self._config(kind, seed) for seed in self.seeds}
         if kind == "grokked" and self.given is not None:
             for seed, config in wanted.items():
@@ -135,7 +136,7 @@ class Donors:
         left = {s: c for s, c in wanted.items() if (kind, s) not in self.found and c is not None}
         names = {seed: f"{self.preset}__{kind}__seed{seed}" for seed in left}
         plan = Jobs(self.base, (), {}, tuple((names[seed], c) for seed, c in left.items()))
-        failed = train(plan, self.directory, self.workers, self.small) if self.train else {}
+        failed = train(plan, self.directory, self.workers, self.small) if training else {}
         if failed:
             raise ConfigError(f"donors that could not be trained: {failed}")
         for seed, name in names.items():

@@ -182,7 +182,7 @@ def _tie(found: Mapping[str, Any], control: str) -> dict[str, Any]:
     holds = bool(row["interval"][0] <= 0 <= row["interval"][1]) if row and known else None
     return {
         "holds": holds,
-        "because": f"T0, grokked - {control}: {_shown(row)}",
+        "because": f"T0, grokked - {control}: {shown(row)}",
         "refuted by": "an interval of grokked - control on T0 that leaves out 0",
     }
 
@@ -205,7 +205,7 @@ def _embedding(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     known = row is not None and row["interval"] is not None
     return {
         "holds": bool(row["interval"][0] > 0) if row and known else None,
-        "because": f"T0 with the donor's names, frozen embedding - frozen body: {_shown(row)}",
+        "because": f"T0 with the donor's names, frozen embedding - frozen body: {shown(row)}",
         "refuted by": "the frozen embedding doing no better than the frozen body",
     }
 
@@ -259,7 +259,8 @@ def _words(holds: bool | None) -> str:
     return {True: "has", False: "does not have", None: "not run: unknown whether it has"}[holds]
 
 
-def _shown(row: Mapping[str, Any] | None) -> str:
+def shown(row: Mapping[str, Any] | None) -> str:
+    """A contrast in a line."""
     if row is None:
         return "not run"
     between = (

@@ -69,13 +69,15 @@ def main(arguments: Sequence[str]) -> None:
     if not asked.report_only:
         for name in asked.sets:
             train_set(asked, name)
-    from _transfer_report import report
+    from _transfer_report import record, report
 
-    found = report({name: finished(asked, name) for name in SETS}, donors_of(asked, "core"))
+    donors, mainline = donors_of(asked, "core"), donors_of(asked, "mainline")
+    sets = {
+        name: finished(asked, name, mainline if name == "mainline" else donors) for name in SETS
+    }
+    found = report(sets, donors, mainline)
     if asked.record:
-        from _transfer_report import record
-
-        record(found, EXPECTED, FIGURES)
+        record(found, sets, EXPECTED, FIGURES)
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -113,7 +115,6 @@ def donors_of(asked: argparse.Namespace, name: str) -> "Donors":
         given=asked.donors,
         workers=asked.workers,
         small=asked.small,
-        train=not asked.report_only,
     )
 
 
@@ -138,7 +139,7 @@ def train_set(asked: argparse.Namespace, name: str) -> None:
     from _transfer_donors import train
 
     donors = donors_of(asked, name)
-    donors.prepare({arm.donor for arm in arms(name)})
+    donors.prepare({arm.donor for arm in arms(name)}, train=True)
     plan = plan_of(wanted(name, donors), donors)
     print(f"{name}: {len(plan.listed)} runs", flush=True)
     failed = train(plan, directory_of(asked, name), asked.workers, asked.small)
@@ -146,16 +147,18 @@ def train_set(asked: argparse.Namespace, name: str) -> None:
         print(f"failed: {run}: {reason}", file=sys.stderr)
 
 
-def finished(asked: argparse.Namespace, name: str) -> "dict[tuple[Arm, int], Run]":
+def finished(
+    asked: argparse.Namespace, name: str, donors: "Donors"
+) -> "dict[tuple[Arm, int], Run]":
     """The finished runs of a set, whichever sets were asked for now."""
     from mechgrok.runs.run import Run
 
-    donors = donors_of(asked, name)
-    found = {}
     folder = directory_of(asked, name)
-    if name == "progress":
-        donors.prepare([])
-    for arm, seed in wanted(name, donors) if folder.exists() else []:
+    if not folder.exists():
+        return {}
+    donors.prepare({arm.donor for arm in arms(name)}, train=False)
+    found = {}
+    for arm, seed in wanted(name, donors):
         path = folder / run_name(arm, seed)
         if (path / "status.json").exists() and Run(path).status["state"] == "finished":
             found[arm, seed] = Run(path)

@@ -139,7 +139,7 @@ def align(
     order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))
     fit, judge = order[: len(tokens) // 2], order[len(tokens) // 2 :]
 
-    def activations(model: Any, rows: Tensor) -> Float[Tensor, "n d"]:
+    def activations(model: Any, rows: Tensor) -> Float[Tensor, "n *pos d"]:
         return node.read(record(model, rows, [node])[node.hook]).double().cpu()
 
     target = activations(own, tokens)
