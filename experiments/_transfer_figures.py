@@ -5,7 +5,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 from _study_figures import under
-from _transfer_arms import CORE, TARGETS
+from _transfer_arms import CORE
+from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
 NAMES = {
@@ -15,13 +16,18 @@ NAMES = {
     "w_out_permuted": "W_out<br>permuted",
     "random_init": "random",
 }
-PANELS = ("T0", "T1", "T3")
+COLOURS = qualitative.Safe
+PANELS = {
+    "T0": "T0: the same operation",
+    "T1": "T1: addition mod p - 1",
+    "T3": "T3: dihedral group",
+}
 
 
 def arms_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Test accuracy of the frozen bodies: a line per seed over donors, a panel per target."""
     drawn = make_subplots(
-        rows=1, cols=len(PANELS), shared_yaxes=True, subplot_titles=[TARGETS[t] for t in PANELS]
+        rows=1, cols=len(PANELS), shared_yaxes=True, subplot_titles=list(PANELS.values())
     )
     for column, target in enumerate(PANELS, 1):
         mine = {
@@ -39,8 +45,8 @@ def arms_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
                 y=[mine[name]["seeds"].get(seed) for name in donors],
                 mode="lines+markers",
                 name=f"seed {seed}",
-                line={"width": 1},
-                opacity=0.6,
+                line={"width": 1, "color": COLOURS[int(seed) % len(COLOURS)]},
+                opacity=0.7,
                 legendgroup=seed,
                 showlegend=column == 1,
                 row=1,

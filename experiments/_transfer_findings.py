@@ -178,8 +178,8 @@ def paragraph(said: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def _tie(found: Mapping[str, Any], control: str) -> dict[str, Any]:
     row = found.get("T0", {}).get(control)
-    known = row is not None and row["interval"] is not None
-    holds = bool(row["interval"][0] <= 0 <= row["interval"][1]) if row and known else None
+    between = None if row is None else row["interval"]
+    holds = None if between is None else bool(between[0] <= 0 <= between[1])
     return {
         "holds": holds,
         "because": f"T0, grokked - {control}: {shown(row)}",
@@ -202,9 +202,9 @@ def _embedding(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     mine, theirs = seeds("embedding", "body", "grokked"), seeds("body", "embedding", "grokked")
     each = {int(s): mine[s] - theirs[s] for s in mine if s in theirs}
     row = summary(each) if each else None
-    known = row is not None and row["interval"] is not None
+    between = None if row is None else row["interval"]
     return {
-        "holds": bool(row["interval"][0] > 0) if row and known else None,
+        "holds": None if between is None else bool(between[0] > 0),
         "because": f"T0 with the donor's names, frozen embedding - frozen body: {shown(row)}",
         "refuted by": "the frozen embedding doing no better than the frozen body",
     }

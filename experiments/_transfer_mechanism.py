@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mechgrok.runs.checkpoint import Checkpoint
 
 
-def clusters(checkpoint: "Checkpoint") -> "NeuronClusters":
+def clusters(checkpoint: Any) -> "NeuronClusters":
     """Neurons by the one frequency that explains them, in the task's own order of elements."""
     from mechgrok.measures._modular import neurons, table_task
     from mechgrok.measures.neuron_clusters import neuron_clusters
@@ -35,16 +35,20 @@ def cluster_and_others(checkpoint: "Checkpoint") -> tuple[tuple[int, ...], tuple
         raise ConfigError(f"{checkpoint.name} has no cluster of neurons; take a grokked donor")
     key = max(found.sizes, key=lambda k: found.sizes[k])
     inside = (found.cluster == key).nonzero()[:, 0].tolist()
-    norm = norms(checkpoint).tolist()
-    free = [i for i in range(len(norm)) if i not in set(inside)]
-    if len(free) < len(inside):
+    if 2 * len(inside) > len(found.cluster):
         raise ConfigError(f"{checkpoint.name}: cluster {key} is more than half of the neurons")
-    matched = []
+    return tuple(inside), matched(norms(checkpoint).tolist(), inside)
+
+
+def matched(norm: Sequence[float], inside: Sequence[int]) -> tuple[int, ...]:
+    """For every neuron inside, the largest first, the free one outside that is nearest in norm."""
+    free = sorted(set(range(len(norm))) - set(inside))
+    found = []
     for i in sorted(inside, key=lambda i: -norm[i]):
         nearest = min(free, key=lambda j: abs(norm[j] - norm[i]))
         free.remove(nearest)
-        matched.append(nearest)
-    return tuple(inside), tuple(sorted(matched))
+        found.append(nearest)
+    return tuple(sorted(found))
 
 
 def norms(checkpoint: "Checkpoint") -> torch.Tensor:
@@ -62,7 +66,7 @@ def removal(checkpoint: "Checkpoint") -> dict[str, Any]:
     return {**sizes, "norms_removed": sums}
 
 
-def of_child(child: "Checkpoint", donor: "Checkpoint") -> dict[str, Any]:
+def of_child(child: Any, donor: Any) -> dict[str, Any]:
     """Keys of a child on a cyclic target against the donor's, clusters, losses at the keys.
 
     Under a new naming the child is read in the target's own order of elements. `overlap_p` is the
@@ -101,7 +105,7 @@ def adjusted_rand(one: torch.Tensor, other: torch.Tensor) -> float | None:
     a, b = one[both].numpy(), other[both].numpy()
     if len(a) < 2:
         return None
-    table = stats.contingency.crosstab(a, b).count
+    table: Any = stats.contingency.crosstab(a, b)[1]
     pairs = comb(table, 2).sum()
     rows, columns = comb(table.sum(1), 2).sum(), comb(table.sum(0), 2).sum()
     chance = rows * columns / comb(len(a), 2)

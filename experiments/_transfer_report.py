@@ -134,7 +134,7 @@ def progress(runs: findings.Runs, donors: "Donors") -> list[dict[str, Any]]:
                 "steps": steps,
                 "transfer_acc": transfer,
                 "test_acc": own,
-                "rank_correlation": float(stats.spearmanr(transfer, own).statistic),
+                "rank_correlation": float(stats.spearmanr(transfer, own)[0]),
                 "half_by": {"transfer": _half(steps, transfer), "test": _half(steps, own)},
             }
         )

@@ -108,7 +108,7 @@ def common_parent(one: Any, other: Any) -> str:
 
 def check_tasks(one: Any, other: Any, across_tasks: bool) -> None:
     """Raise ValueError for checkpoints of different tasks, unless that is what is asked for."""
-    tasks = [getattr(subject, "task", None) for subject in (one, other)]
+    tasks: list[Any] = [getattr(subject, "task", None) for subject in (one, other)]
     if across_tasks or None in tasks or tasks[0].sha256 == tasks[1].sha256:
         return
     raise ValueError(
@@ -119,7 +119,7 @@ def check_tasks(one: Any, other: Any, across_tasks: bool) -> None:
 
 def check_tokenisation(one: Any, other: Any) -> None:
     """Raise ValueError for checkpoints whose tokens do not mean the same."""
-    tasks = [getattr(subject, "task", None) for subject in (one, other)]
+    tasks: list[Any] = [getattr(subject, "task", None) for subject in (one, other)]
     if None in tasks or tasks[0].vocabulary == tasks[1].vocabulary:
         return
     mine, theirs = tasks[0].vocabulary, tasks[1].vocabulary

@@ -63,7 +63,7 @@ def test_a_permutation_is_found_and_none_is_not_enough() -> None:
     order = torch.tensor([2, 0, 1, 5, 3, 4])
     donor = rebased(torch.eye(6, dtype=torch.float64)[order])
     found = aligned(donor, "permutation")
-    assert found.held_out["donor"] == 0
+    assert found.held_out["donor"] < 1e-28
     assert found.loss["donor"] == pytest.approx(found.own[0], abs=1e-12)
     assert aligned(donor, "none").loss["donor"] > found.own[0] + 0.1
     assert aligned(made(0), "none").loss["donor"] == pytest.approx(found.own[0], abs=1e-12)

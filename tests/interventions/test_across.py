@@ -10,6 +10,7 @@ import torch
 
 from mechgrok import interventions as ours
 from mechgrok.interventions.across import Across
+from mechgrok.interventions.metrics import loss
 from mechgrok.runs.run import Run
 
 NULLS = ("random initialisation", "spectrum matched", "neurons shuffled")
@@ -51,7 +52,7 @@ def test_the_whole_stream_is_the_donor_read_by_the_recipient(run: Run) -> None:
         logits = early.model(run.task.tokens)[:, -1]
         for n in everything_but:
             own[n].copy_(saved[n])
-    expected = ours.metrics.loss(logits, run.task.labels[:, 0]).mean()
+    expected = loss(logits, run.task.labels[:, 0]).mean()
     assert float(found.value["donor"][0]) == pytest.approx(float(expected), abs=1e-10)
 
 
