@@ -105,7 +105,8 @@ def adjusted_rand(one: torch.Tensor, other: torch.Tensor) -> float | None:
     a, b = one[both].numpy(), other[both].numpy()
     if len(a) < 2:
         return None
-    table: Any = stats.contingency.crosstab(a, b)[1]
+    crossed: Any = stats.contingency.crosstab
+    table = crossed(a, b).count
     pairs = comb(table, 2).sum()
     rows, columns = comb(table.sum(1), 2).sum(), comb(table.sum(0), 2).sum()
     chance = rows * columns / comb(len(a), 2)

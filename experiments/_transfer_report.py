@@ -128,13 +128,14 @@ def progress(runs: findings.Runs, donors: "Donors") -> list[dict[str, Any]]:
         if len(steps) < 3:
             continue
         transfer, own = [reached[s] for s in steps], [rows[s] for s in steps]
+        correlation: Any = stats.spearmanr
         found.append(
             {
                 "seed": seed,
                 "steps": steps,
                 "transfer_acc": transfer,
                 "test_acc": own,
-                "rank_correlation": float(stats.spearmanr(transfer, own)[0]),
+                "rank_correlation": float(correlation(transfer, own).statistic),
                 "half_by": {"transfer": _half(steps, transfer), "test": _half(steps, own)},
             }
         )

@@ -7,6 +7,7 @@ import torch
 
 from mechgrok.circuits.alignment import align, best_unit, unit_rows
 from mechgrok.config import TransformerModel
+from mechgrok.interventions import nodes
 from mechgrok.maths.fourier import fourier_basis, power_shares
 from mechgrok.models.transformer import build
 
@@ -67,6 +68,18 @@ def test_a_permutation_is_found_and_none_is_not_enough() -> None:
     assert found.loss["donor"] == pytest.approx(found.own[0], abs=1e-12)
     assert aligned(donor, "none").loss["donor"] > found.own[0] + 0.1
     assert aligned(made(0), "none").loss["donor"] == pytest.approx(found.own[0], abs=1e-12)
+
+
+def test_a_fit_with_room_to_spare_is_exposed_by_the_other_rows() -> None:
+    """24 fitted rows and a map of width 20 between models that have nothing in common."""
+    wide = TransformerModel(**{**vars(SIZES), "d_model": 20})
+    found = align(
+        donor=made(2, wide), recipient=made(0, wide), tokens=TOKENS, labels=TOKENS[:, 0],
+        nodes=nodes("resid_post", position=-1), nulls={"untrained": made(1, wide)},
+    )  # fmt: skip
+    for name in ("donor", "untrained"):
+        assert found.fitted[name] < 0.5
+        assert found.held_out[name] > 2 * found.fitted[name]
 
 
 def test_the_table_has_the_null_and_the_recipient() -> None:
