@@ -67,7 +67,17 @@ _HELPERS = {
     },
     "runs": {
         *("analysis", "fingerprints", "layout", "published_fingerprints", "result", "row_file"),
-        *("run", "runs", "series", "series_set", "snapshots", "storage", "table", "times"),
+        *(
+            "run",
+            "runs",
+            "saved_circuit",
+            "series",
+            "series_set",
+            "snapshots",
+            "storage",
+            "table",
+            "times",
+        ),
         "training_spectrum",
     },
 }

@@ -2,10 +2,11 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mechgrok.circuits.cuts import Cuts
@@ -28,12 +29,12 @@ class Contrast:
     denoising: Cuts
     """The corrupted run; what is cut is clean."""
 
-    @property
+    @cached_property
     def clean(self) -> float:
         """Metric of the clean run."""
         return self.value(())
 
-    @property
+    @cached_property
     def corrupted(self) -> float:
         """Metric of the corrupted run."""
         return self.value((), denoise=True)
@@ -115,6 +116,3 @@ def _shifted(p: int, clean: Tensor, corrupted: Tensor) -> Int[Tensor, " rows"]:
             "frequencies needs: corrupted = tokens[circuits.shifted_operand(p, operand, shift)]"
         )
     return rows
-
-
-Effects = Float[Tensor, " edges"]
