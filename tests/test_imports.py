@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sharing": EVERYTHING,
     "sweep_page": EVERYTHING,
     "training_spectra": EVERYTHING,
+    "view": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
     "": EVERYTHING,

@@ -32,7 +32,7 @@ TOLERANCE: Final = 1e-4
 """Parts sum to the stream when they miss it by less than this share of its largest value."""
 ANSWER: Final = slice(-1, None)
 
-Stream = Float[Tensor, "rows pos d_model"]
+Stream = Float[Tensor, "rows _ d_model"]
 
 
 @dataclass(frozen=True, eq=False)
