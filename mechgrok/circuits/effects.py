@@ -127,7 +127,8 @@ def edge_effects(
         share = (rows.stop - rows.start) / n
         for name, found in effects_of(runs, methods, steps).items():
             total[name] += share * found
-        ends += share * torch.tensor([runs.clean, runs.corrupted, runs.saturated])
+        own = [runs.clean, runs.corrupted, runs.saturated]
+        ends += share * torch.tensor(own, dtype=torch.float64)
     both = (float(ends[0]), float(ends[1]))
     return EdgeEffects(graph.edges, total, *both, n, metric.name, steps, float(ends[2]))
 

@@ -80,7 +80,7 @@ class Modules:
             names += [f"blocks.{i}.hook_resid_pre", f"blocks.{i}.attn.hook_z"]
             names += [f"blocks.{i}.hook_{x}" for x in ("resid_mid", "mlp_out") if self.has_mlp]
         with torch.no_grad():
-            _, seen = self.model.run_with_cache(tokens, names_filter=names, return_type=None)
+            _, seen = self.model.run_with_cache(tokens, names_filter=names)
         embed, end = seen["hook_embed"], seen[f"blocks.{self.layers - 1}.hook_resid_post"]
         place = seen["hook_pos_embed"] if "hook_pos_embed" in seen.keys() else 0 * embed  # noqa: SIM118
         place = place.expand_as(embed)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechgrok import circuits, discovery
 from mechgrok import interventions as ours
+from mechgrok.circuits import cuts
 from mechgrok.circuits.graph import LETTERS, Component, Edge, Graph, address
 from mechgrok.circuits.streams import Modules
 from mechgrok.config import PostLNModel, TransformerModel
@@ -144,13 +145,13 @@ def check(runs: circuits.Contrast, corrupted: Tensor, edges: Sequence[Edge]) -> 
 
 
 def test_every_edge_is_a_hooked_one(whole: circuits.Contrast) -> None:
-    edges = whole.graph.edges[:: 1 if len(whole.graph.edges) < 50 else 3]
+    edges = whole.graph.edges[:: 1 if len(whole.graph.edges) < 50 else 9]
     assert check(whole, TOKENS[ROWS], edges) > 10
 
 
 def test_every_edge_between_frequencies_is_a_hooked_one(parted: circuits.Contrast) -> None:
     edges = parted.graph.edges
-    some = edges[:: 2 if len(edges) < 200 else 11]
+    some = edges[:: 2 if len(edges) < 200 else 31]
     assert {e.kind for e in some} >= {"embed > k", "embed > v", "head > logits", "mlp_in > mlp"}
     assert check(parted, TOKENS[SHIFT], some) > 20
 
@@ -162,7 +163,8 @@ def test_an_edge_is_a_path_patch(normalization: str | None) -> None:
     found = circuits.edge_effects(
         model, graph, TOKENS, TOKENS[ROWS], difference(ROWS), methods=["exact"]
     )
-    own = float(difference(ROWS)(model(TOKENS)))
+    with torch.no_grad():
+        own = float(difference(ROWS)(model(TOKENS)))
     assert found.clean == pytest.approx(own, abs=EXACT)
     kinds = {}
     for edge, value in zip(graph.edges, found.scores["exact"].tolist(), strict=True):
@@ -183,7 +185,9 @@ def test_all_edges_and_none_are_the_two_runs(
 ) -> None:
     for runs, rows in ((whole, ROWS), (parted, SHIFT)):
         for tokens, value in ((TOKENS, runs.clean), (TOKENS[rows], runs.corrupted)):
-            assert value == pytest.approx(float(runs.metric(runs.model(tokens))), abs=EXACT)
+            with torch.no_grad():
+                own = float(runs.metric(runs.model(tokens)))
+            assert value == pytest.approx(own, abs=EXACT)
         assert abs(runs.clean - runs.corrupted) > 1e-3
         assert runs.circuit(runs.graph.edges) == runs.clean
         assert runs.circuit([]) == pytest.approx(runs.corrupted, abs=EXACT)
@@ -214,6 +218,40 @@ def test_all_inner_edges_are_the_mlp_patched(parted: circuits.Contrast) -> None:
     at = ours.nodes("mlp", layer=layer)
     patched = ours.patch(parted.model, at, TOKENS, TOKENS[SHIFT], parted.metric, "noise")
     assert parted.value(edges) == pytest.approx(float(patched.value[0]), abs=EXACT)
+
+
+def planted_part(self: Any, x: Tensor, position: int, names: Sequence[str]) -> Tensor:
+    """Forgets the frequency part."""
+    return cuts.at_position(x, position)
+
+
+def planted_gap(self: Any, component: Component) -> Tensor:
+    """The wrong way round."""
+    return self.base.outputs[component] - self.other.outputs[component]
+
+
+def planted_input(inner: Sequence[Edge]) -> dict[Any, list[str]]:
+    """One cut for all parts of an MLP's output, as if they shared an input."""
+    if not inner:
+        return {}
+    [edge] = inner
+    return {(edge.target.position, (edge.source.part,)): list({edge.target.part, "non-key"})}
+
+
+PLANTS = {"_part": planted_part, "gap": planted_gap}
+
+
+@pytest.mark.parametrize("name", [*PLANTS, "_by_input"])
+def test_a_planted_bug_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in PLANTS:
+        monkeypatch.setattr(cuts.Cuts, name, PLANTS[name])
+    else:
+        monkeypatch.setattr(cuts, name, planted_input)
+    model = small()
+    graph = circuits.graph(model, p=P, keys=KEYS)
+    runs = circuits.contrast(model, graph, TOKENS, TOKENS[SHIFT], difference(SHIFT))
+    with pytest.raises(AssertionError, match="approx"):
+        check(runs, TOKENS[SHIFT], graph.edges[::3])
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
