@@ -156,7 +156,10 @@ def findings(found: "SavedCircuit", before: Mapping[str, float]) -> dict[str, An
         "effect_untrained": dict(before),
         "faithfulness": {n: row["faithfulness"] for n, row in found.judged.items()},
         "complement": {n: row["complement"] for n, row in found.judged.items()},
-        "least_needed": {n: min(row["minimality"]) for n, row in found.judged.items()},
+        # an edge of one operand does nothing for the other, so the larger of the two counts
+        "least_needed": min(
+            map(max, zip(*(row["minimality"] for row in found.judged.values()), strict=True))
+        ),
         "random": {
             n: {"n": len(x), "mean": sum(x) / len(x), "max": max(x)} for n, x in drawn.items()
         },
@@ -187,14 +190,19 @@ def paragraph(numbers: Mapping[str, Any]) -> str:
 
 
 def _approximation(row: Mapping[str, Any]) -> str:
-    rank = row["rank_correlation"]
+    rank, large = row["rank_correlation"], row["rank_correlation_large"]
     name = {"eap": "EAP", "eap_ig": "EAP-IG"}[row["method"]]
     error = row["max_error"] / row["largest_exact"] if row["largest_exact"] else float("inf")
     return (
         f"{name} on {row['metric']}, operand {row['operand']}: rank correlation "
-        f"{'none' if rank is None else f'{rank:.3f}'}, largest error {error:.1%} of the largest "
-        f"effect, {row['sign_flips']} of {row['of_edges']} signs wrong."
+        f"{_three(rank)} ({_three(large)} over the {row['of_edges']} large edges, "
+        f"{row['sign_flips']} of them with the wrong sign), largest error {error:.1%} of the "
+        f"largest effect."
     )
+
+
+def _three(x: float | None) -> str:
+    return "none" if x is None else f"{x:.3f}"
 
 
 def table(found: "SavedCircuit") -> str:

@@ -11,6 +11,7 @@ absolute exact effect over both, and judged on the first shift of each.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any, Final
 
 import torch
@@ -108,7 +109,11 @@ class _Work:
             self.model, length=self.tokens.shape[1], p=self.p, keys=self.keys
         )
         self.corrupted, self.corruption = self._corrupted(shifts, seed)
-        self.firsts = {name: self._contrast(rows[0]) for name, rows in self.corrupted.items()}
+
+    @cached_property
+    def firsts(self) -> dict[str, Contrast]:
+        """The first pair of runs of each operand, on which circuits are searched and judged."""
+        return {name: self._contrast(rows[0]) for name, rows in self.corrupted.items()}
 
     def _corrupted(self, shifts: int, seed: int) -> tuple[dict[str, list[Tensor]], str]:
         """Partner of every row, several times per operand."""

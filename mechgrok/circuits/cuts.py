@@ -36,6 +36,7 @@ class Cuts:
     def __init__(self, modules: Modules, graph: Graph, base: Streams, other: Streams) -> None:
         self.modules, self.graph, self.base, self.other = modules, graph, base, other
         self._heads_kept: tuple[Any, Tensor] | None = None
+        self._inputs_kept: dict[Any, Stream] = {}
         self._mlps_kept: dict[Any, Stream] = {}
 
     def logits(self, cut: Collection[Edge]) -> Float[Tensor, "rows classes"]:
@@ -71,10 +72,21 @@ class Cuts:
             edges, key=lambda e: (e.source.component, e.source.position)
         ):
             names = [e.source.part for e in some]
+            if source.layer < 0 and target.kind in LETTERS:
+                found = _plus(found, self._of_input(source, position, names))
+                continue
             apart = self.gap(source)
             apart = apart - now[source] if source in now else apart
             found = _plus(found, self._part(self._fit(apart, target), position, names))
         return found
+
+    def _of_input(self, source: Component, position: int, names: Sequence[str]) -> Stream:
+        """What a cut embedding moves a head's input by: embeddings are the same whatever is cut, so
+        that all heads share it."""
+        key = (source, position, tuple(names))
+        if key not in self._inputs_kept:
+            self._inputs_kept[key] = self._part(self.gap(source), position, names)
+        return self._inputs_kept[key]
 
     def _fit(self, x: Stream, target: Component) -> Stream:
         """x at the positions an input has."""

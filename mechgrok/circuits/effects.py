@@ -78,20 +78,25 @@ class EdgeEffects:
 def errors(
     exact: Float[Tensor, " edges"], scores: Float[Tensor, " edges"]
 ) -> dict[str, float | int | None]:
-    """Rank correlation (None where one does not vary), largest error, and how many signs differ
-    among the edges whose exact effect is at least 1 % of the largest."""
-    varies = all(bool((x != x[0]).any()) for x in (exact, scores))
-    rank = float(spearmanr(exact.numpy(), scores.numpy()).statistic) if varies else None
+    """Rank correlation of all edges and of the large ones (None where one does not vary), largest
+    error, and how many of the large have another sign. Large: an exact effect of at least 1 % of
+    the largest."""
     large = exact.abs() >= SMALL * exact.abs().max()
     flips = (exact.sign() != scores.sign()) & large
     return {
-        "rank_correlation": rank,
+        "rank_correlation": _rank(exact, scores),
+        "rank_correlation_large": _rank(exact[large], scores[large]),
         "max_error": float((exact - scores).abs().max()),
         "largest_exact": float(exact.abs().max()),
         "sign_flips": int(flips.sum()),
         "of_edges": int(large.sum()),
         "n_edges": len(exact),
     }
+
+
+def _rank(exact: Float[Tensor, " edges"], scores: Float[Tensor, " edges"]) -> float | None:
+    varies = all(len(x) > 1 and bool((x != x[0]).any()) for x in (exact, scores))
+    return float(spearmanr(exact.numpy(), scores.numpy()).statistic) if varies else None
 
 
 def edge_effects(

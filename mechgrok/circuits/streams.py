@@ -60,6 +60,7 @@ class Modules:
 
     def __init__(self, model: Any, graph: Graph) -> None:
         self.model, self.layers = model, graph.n_layers
+        self.sources = {e.source.component for e in graph.edges}
         self.has_mlp = any(e.target.component.kind == "mlp_in" for e in graph.edges)
 
     def streams(self, tokens: Int[Tensor, "rows pos"]) -> Streams:
@@ -84,8 +85,10 @@ class Modules:
         embed, end = seen["hook_embed"], seen[f"blocks.{self.layers - 1}.hook_resid_post"]
         place = seen["hook_pos_embed"] if "hook_pos_embed" in seen.keys() else 0 * embed  # noqa: SIM118
         place = place.expand_as(embed)
-        outputs = {Component(EMBED): embed, Component(POS_EMBED): place}
-        outputs[Component(INPUT)] = stream = embed + place
+        stream = embed + place
+        both = {Component(POS_EMBED): place, Component(INPUT): stream}
+        # gradients start at the embedding; of the others only what an edge leaves is kept
+        outputs = {Component(EMBED): embed} | {c: x for c, x in both.items() if c in self.sources}
         pre, mid = [], []
         for i in range(self.layers):
             kept = ANSWER if i == self.layers - 1 else slice(None)

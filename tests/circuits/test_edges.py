@@ -146,14 +146,14 @@ def check(runs: circuits.Contrast, corrupted: Tensor, edges: Sequence[Edge]) -> 
 
 def test_every_edge_is_a_hooked_one(whole: circuits.Contrast) -> None:
     edges = whole.graph.edges[:: 1 if len(whole.graph.edges) < 50 else 9]
-    assert check(whole, TOKENS[ROWS], edges) > 10
+    assert check(whole, TOKENS[ROWS], edges) > 5
 
 
 def test_every_edge_between_frequencies_is_a_hooked_one(parted: circuits.Contrast) -> None:
     edges = parted.graph.edges
     some = edges[:: 2 if len(edges) < 200 else 31]
     assert {e.kind for e in some} >= {"embed > k", "embed > v", "head > logits", "mlp_in > mlp"}
-    assert check(parted, TOKENS[SHIFT], some) > 20
+    assert check(parted, TOKENS[SHIFT], some) > 10
 
 
 @pytest.mark.parametrize("normalization", [None, "LN"])
