@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Final
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from mechgrok import circuits
@@ -53,7 +54,8 @@ def circuit(
     with operands changed at random, and the result says why. `shifts` pairs of runs per operand,
     `steps` midpoints of EAP-IG, `n_random` random circuits of each control, `saturated` measures
     the loss as well, whose gradient says little on a grokked model. `again` computes what is saved.
-    Raises NotResidual for a model whose components do not sum.
+    Raises NotResidual for a model whose components do not sum, and DoesNotApply for a task without
+    one answer at one position.
     """
     path = None if checkpoint.run is None else circuit_file(checkpoint.run.path, checkpoint.step)
     if path is not None and path.exists() and not again:
@@ -101,10 +103,8 @@ class _Work:
             raise ValueError(f"got shifts={shifts}, expected at least 1")
         self.checkpoint, self.by = checkpoint, by
         self.model = checkpoint.model
-        task, device = checkpoint.task, self.model.embed.W_E.device
         self.p, self.keys, self.selection = _keys(checkpoint, keys)
-        self.tokens = task.tokens.to(device)
-        self.labels = task.labels[:, 0].to(device)
+        self.tokens, self.labels = rows_to_answer(checkpoint)
         self.graph = circuits.graph(
             self.model, length=self.tokens.shape[1], p=self.p, keys=self.keys
         )
@@ -235,6 +235,19 @@ class _Work:
             "nodes": tuple(nodes),
             "edges": tuple(edges),
         }
+
+
+def rows_to_answer(checkpoint: Any) -> tuple[Int[Tensor, "rows pos"], Int[Tensor, " rows"]]:
+    """Rows up to the position of the answer, and the right answers, on the model's device.
+
+    Raises DoesNotApply for a task with several answers, or with answers at different positions.
+    """
+    task, device = checkpoint.task, next(checkpoint.model.parameters()).device
+    at = task.answer_positions
+    if task.labels.shape[1] != 1 or bool((at != at[0]).any()):
+        raise DoesNotApply("the task's rows have several answers, or at different positions")
+    last = int(at.flatten()[0]) % task.tokens.shape[1]
+    return task.tokens[:, : last + 1].to(device), task.labels[:, 0].to(device)
 
 
 def _keys(checkpoint: Any, keys: Any) -> tuple[int, tuple[int, ...], str]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
 from mechgrok import _page
-from mechgrok.checkpoint_circuit import circuit
+from mechgrok.checkpoint_circuit import circuit, rows_to_answer
 from mechgrok.circuits import NotResidual, SameRuns
 from mechgrok.interventions import changed_operand, metric, nodes, patch
+from mechgrok.measures._modular import DoesNotApply
 from mechgrok.plots import circuit as circuit_plot
 from mechgrok.plots import circuit_errors, circuit_faithfulness, patch_grids
 from mechgrok.report import attention_of
@@ -66,7 +66,7 @@ def _circuit(checkpoint: Any, name: str, shifts: int, seed: int) -> list[str]:
     """The circuit, its approximations and its faithfulness, or why there is none."""
     try:
         found = circuit(checkpoint, shifts=shifts, seed=seed)
-    except (NotResidual, SameRuns) as reason:
+    except (NotResidual, SameRuns, DoesNotApply) as reason:
         text = f"{checkpoint.name}: does not apply: {reason}"
         return [_page.card(_page.paragraph(text, "absent"))]
     figures = (circuit_plot, circuit_errors, circuit_faithfulness)
@@ -80,32 +80,20 @@ def _circuit(checkpoint: Any, name: str, shifts: int, seed: int) -> list[str]:
 
 def _grids(checkpoint: Any, name: str, seed: int) -> str:
     """Patch grids with each operand corrupted, or why there are none."""
-    task, model = checkpoint.task, checkpoint.model
-    varying = [i for i, x in enumerate(task.tokens.T) if bool((x != x[0]).any())]
-    at = _components(model)
-    answer_last = bool((task.answer_positions == task.tokens.shape[1] - 1).all())
-    if not at or not answer_last or task.labels.shape[1] != 1:
-        text = "Does not apply: the model has no such hook points, or the answer is not at the end."
-        return _page.card(_page.paragraph(text, "absent"))
-    chance = torch.Generator().manual_seed(seed)
-    tables = {}
-    for position in varying:
-        try:
-            rows = changed_operand(task.tokens, task.labels[:, 0], position, chance)
-        except ValueError as reason:
-            return _page.card(_page.paragraph(f"Does not apply: {reason}", "absent"))
-        tables[f"position {position} corrupted"] = _patched(checkpoint, at, rows)
-    columns = [f"{i}" for i in range(task.tokens.shape[1] - 1)] + ["answer"]
+    at, tables = _components(checkpoint.model), {}
+    try:
+        tokens, labels = rows_to_answer(checkpoint)
+        for position in [i for i, x in enumerate(tokens.T) if bool((x != x[0]).any())]:
+            chance = torch.Generator().manual_seed(seed)
+            rows = changed_operand(tokens.cpu(), labels.cpu(), position, chance)
+            by = metric("logit_diff", labels, labels[rows])
+            found = patch(checkpoint.model, nodes(at, position="each"), tokens, tokens[rows], by)
+            tables[f"position {position} corrupted"] = found.table()
+    except (ValueError, DoesNotApply) as reason:
+        return _page.card(_page.paragraph(f"Does not apply: {reason}", "absent"))
+    columns = [f"{i}" for i in range(tokens.shape[1] - 1)] + ["answer"]
     facts = f"{checkpoint.name}, seed {checkpoint.seed}, n = 1 run"
     return _page.figure(patch_grids.plot(tables, columns, facts), name)
-
-
-def _patched(checkpoint: Any, at: Sequence[str], rows: Tensor) -> Any:
-    task, device = checkpoint.task, next(checkpoint.model.parameters()).device
-    tokens, labels = task.tokens.to(device), task.labels[:, 0].to(device)
-    by = metric("logit_diff", labels, labels[rows])
-    chosen = nodes(at, position="each")
-    return patch(checkpoint.model, chosen, tokens, tokens[rows], by).table()
 
 
 def _components(model: Any) -> list[str]:

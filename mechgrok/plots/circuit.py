@@ -1,7 +1,7 @@
 """The circuit as a graph: layers from left to right, frequencies from top to bottom.
 
 Width is the size of an edge's exact effect, colour its sign: what happens to the metric when that
-edge alone is corrupted, as a mean over operands.
+edge alone is corrupted, for the operand for which that is larger.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ OUTPUTS: Final = ("input", "embed", "pos_embed")
 STAGES: Final = {"q": 0, "k": 0, "v": 0, "head": 1, "mlp_in": 2, "mlp": 3}
 """Column of a component within its block."""
 HEADINGS: Final = {0: "head inputs", 1: "head outputs", 2: "MLP input", 3: "MLP output"}
+OTHER: Final = "other key terms"
 WIDEST: Final = 11.0
 """Width in pixels of the strongest edge."""
 THINNEST: Final = 0.8
@@ -36,7 +37,7 @@ def plot(subject: Run | SavedCircuit) -> go.Figure:
     found = circuit_of(subject)
     where = _places(found)
     figure = go.Figure()
-    effects = found.mean_score("exact")
+    effects = found.larger_score("exact")
     _heads(figure, found, where)
     _edges(figure, found, effects, where)
     _nodes(figure, found, where)
@@ -56,9 +57,9 @@ def _note(found: SavedCircuit) -> str:
     for name in next(iter(found.judged.values()))["random"]:
         draws = [x for row in found.judged.values() for x in row["random"][name]]
         if draws:
-            controls.append(f"{name} {min(draws):.3f} to {max(draws):.3f} (n = {len(draws)})")
+            controls.append(f"{name} {min(draws) + 0.0:.3f} to {max(draws):.3f} (n = {len(draws)})")
     return (
-        f"{len(found.circuit)} edges drawn; faithfulness {shares}; random circuits of as many "
+        f"{len(found.circuit)} edges drawn; faithfulness {shares}<br>random circuits of as many "
         f"edges: {', '.join(controls)}"
     )
 
@@ -101,7 +102,10 @@ def _order(node: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _bands(found: SavedCircuit) -> list[str]:
-    return list(dict.fromkeys(node["part"] for node in found.nodes if node["part"])) or [""]
+    """Frequencies first, then what is left of the keys, then the rest."""
+    parts = {node["part"] for node in found.nodes if node["part"]}
+    sums = {f"sum {k}": i for i, k in enumerate(found.keys)}
+    return sorted(parts, key=lambda part: (sums.get(part, len(sums)), part != OTHER)) or [""]
 
 
 def _thickness(found: SavedCircuit, part: str) -> float:

@@ -13,6 +13,7 @@ from mechgrok.runs.saved_circuit import SavedCircuit
 NEEDS: Final = ()
 """A circuit is saved by `mg.circuit`, not by a measure."""
 TITLE: Final = "Faithfulness of circuits by size"
+DASHES: Final = {"exact": "solid", "eap": "dash", "eap_ig": "dot"}
 COLOURS: Final = {"exact": BLUE, "eap": VERMILION, "eap_ig": GREEN}
 CONTROLS: Final = {
     "uniform": ("random edges", GREY),
@@ -39,7 +40,7 @@ def plot(subject: Run | SavedCircuit) -> go.Figure:
                 x=[r["size"] for r in points],
                 y=[r["faithfulness"] for r in points],
                 mode="lines+markers",
-                line={"color": colour, "width": 2},
+                line={"color": colour, "width": 2, "dash": DASHES[method]},
                 marker={"size": 6},
                 name=f"strongest by {METHODS[method]}",
                 legendgroup=method,

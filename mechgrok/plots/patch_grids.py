@@ -56,7 +56,7 @@ def plot(tables: "Mapping[str, pd.DataFrame]", columns: Sequence[str], facts: st
             row=1,
             col=col,
         )
-    figure.update_xaxes(title="position", ticks="", showline=False)
+    figure.update_xaxes(title="position", type="category", ticks="", showline=False)
     figure.update_yaxes(autorange="reversed", ticks="", showline=False)
     one = next(iter(tables.values()))
     note = (

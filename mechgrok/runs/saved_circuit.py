@@ -82,10 +82,11 @@ class SavedCircuit:
         ]
         return pd.DataFrame(rows)
 
-    def mean_score(self, method: str) -> list[float]:
-        """Mean over operands of every edge's score, with its sign."""
+    def larger_score(self, method: str) -> list[float]:
+        """Every edge's score for the operand for which it is larger in size: what carries one
+        operand does nothing when the other is corrupted."""
         columns = [methods[method] for methods in self.scores.values()]
-        return [sum(values) / len(values) for values in zip(*columns, strict=True)]
+        return [max(values, key=abs) for values in zip(*columns, strict=True)]
 
     def save(self, path: str | Path) -> Path:
         """Write the file, and return its path."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from circuits.test_edges import KEYS, ROWS, SHIFT, TOKENS, P, difference, small
+from circuits.test_edges import KEYS, ROWS, TOKENS, P, difference, small
 
 from mechgrok import circuits
 
@@ -149,12 +149,3 @@ def test_directions_against_random_subspaces() -> None:
     assert float(apart.random.mean()) == pytest.approx(3 / 40, abs=0.015)
     with pytest.raises(ValueError, match="vary in 3 directions"):
         circuits.direction_overlap(one, other, 4, chance())
-
-
-def test_a_frequency_circuit_of_everything_is_the_model() -> None:
-    model = small(2)
-    graph = circuits.graph(model, p=P, keys=KEYS)
-    found = circuits.contrast(model, graph, TOKENS, TOKENS[SHIFT], difference(SHIFT))
-    judged = circuits.judge(found, graph.edges[-40:], 2, chance())
-    assert 0 <= len(judged.random["matched"]) <= 2
-    assert judged.size == 40
