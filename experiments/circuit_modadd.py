@@ -207,7 +207,7 @@ def _three(x: float | None) -> str:
 
 def table(found: "SavedCircuit") -> str:
     """The circuit's edges by operand, the strongest first."""
-    frame = found.table().query("in_circuit")
+    frame: Any = found.table().query("in_circuit")
     order = frame["exact"].abs().sort_values(ascending=False).index
     columns = ["operand", "source", "target", "exact", "mirror", "eap", "eap_ig"]
     return frame.loc[order, columns].round(3).to_string(index=False)
@@ -231,7 +231,7 @@ def record(
     from mechgrok.plotting import plot
     from mechgrok.runs.storage import tensor_digest, write_json
 
-    rounded = found.table().round(4)
+    rounded: Any = found.table().round(4)
     columns = ["operand", "source", "target", "exact", "mirror", "eap", "eap_ig", "in_circuit"]
     kept = {
         "paragraph": paragraph(numbers),

@@ -119,7 +119,9 @@ class _Work:
         """Partner of every row, several times per operand."""
         chance = torch.Generator().manual_seed(seed)
         if not self.p:
-            at = dict(zip(OPERANDS, _operands(self.tokens), strict=False))
+            positions = _operands(self.tokens)
+            named = OPERANDS if len(positions) == 2 else [f"position {i}" for i in positions]
+            at = dict(zip(named, positions, strict=True))
             tokens, labels = self.tokens.cpu(), self.labels.cpu()
             rows = {
                 name: [changed_operand(tokens, labels, position, chance)]

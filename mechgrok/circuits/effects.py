@@ -96,7 +96,10 @@ def errors(
 
 def _rank(exact: Float[Tensor, " edges"], scores: Float[Tensor, " edges"]) -> float | None:
     varies = all(len(x) > 1 and bool((x != x[0]).any()) for x in (exact, scores))
-    return float(spearmanr(exact.numpy(), scores.numpy()).statistic) if varies else None
+    if not varies:
+        return None
+    found: Any = spearmanr(exact.numpy(), scores.numpy())
+    return float(found.statistic)
 
 
 def edge_effects(

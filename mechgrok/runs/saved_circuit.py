@@ -118,6 +118,7 @@ def read_circuit(path: str | Path, step: int | None = None) -> SavedCircuit:
     if written != FORMAT:
         raise RunError(f"{path} has format {written}, expected {FORMAT}; remove it and view anew")
     try:
-        return SavedCircuit(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        given: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return SavedCircuit(**given)
     except TypeError as error:
         raise RunError(f"{path} is incomplete ({error}); remove it and view anew") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import circuit_modadd
 import pytest
+import torch
 from test_report import BUNDLE, OTHER_HOST, needs_browser, open_offline
 
 import mechgrok as mg
@@ -71,7 +72,7 @@ def test_effects_are_means_over_the_shifts(run: Run, found: SavedCircuit) -> Non
     one = run[-1]
     tokens, labels = one.task.tokens, one.task.labels[:, 0]
     graph = mg.circuits.graph(one.model, p=7, keys=KEYS)
-    total = 0
+    total = torch.zeros(len(graph.edges), dtype=torch.float64)
     for shift in steps:
         rows = mg.circuits.shifted_operand(7, 1, shift)
         by = mg.interventions.metric("logit_diff", labels, against=labels[rows])
@@ -107,7 +108,7 @@ def test_figures_draw_what_is_saved(name: str, run: Run, found: SavedCircuit) ->
         assert max(widths) > 2 * min(widths)
     if name == "circuit_errors":
         drawn = sum(len(t.x) for t in points)
-        left = int(re.search(r"(\d+) points", figure.layout.title.subtitle.text)[1])
+        [left] = map(int, re.findall(r"(\d+) points", figure.layout.title.subtitle.text))
         assert drawn + left == 2 * 2 * len(found.edges)
     bare = Run(shutil.copytree(run.path, run.path.parent / f"bare_{name}"))
     shutil.rmtree(bare.path / "analysis")

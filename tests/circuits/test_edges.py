@@ -30,7 +30,7 @@ SHIFT = circuits.shifted_operand(P, 1, 3)
 EXACT = 1e-10
 
 
-def small(layers: int = 1, normalization: str | None = None, **changes: Any) -> Any:
+def small(layers: int = 1, normalization: Any = None, **changes: Any) -> Any:
     config = TransformerModel(
         d_model=12, n_heads=4, d_head=3, d_mlp=16, n_layers=layers, dtype="float64",
         normalization=normalization, trained_biases="all", **changes,
@@ -157,7 +157,7 @@ def test_every_edge_between_frequencies_is_a_hooked_one(parted: circuits.Contras
 
 
 @pytest.mark.parametrize("normalization", [None, "LN"])
-def test_an_edge_is_a_path_patch(normalization: str | None) -> None:
+def test_an_edge_is_a_path_patch(normalization: Any) -> None:
     model = small(2, normalization)
     graph = circuits.graph(model, apart=True)
     found = circuits.edge_effects(
