@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechgrok import discovery, interventions, measures, models, tasks
+    from mechgrok import circuits, discovery, interventions, measures, models, tasks
+    from mechgrok.checkpoint_circuit import circuit
     from mechgrok.config import RunConfig
     from mechgrok.interventions import (
         ablate,
@@ -47,6 +48,8 @@ _HOME = {
     "ablate": "interventions:ablate",
     "answer_logits": "models.shared_prefix:answer_logits",
     "attribution": "measures.attribution:of_checkpoint",
+    "circuit": "checkpoint_circuit:circuit",
+    "circuits": "circuits",
     "discovery": "discovery",
     "evaluate": "training.evaluation:evaluate_model",
     "frequency_ablation": "measures.frequency_ablation:measure",
@@ -80,6 +83,8 @@ __all__ = [
     "ablate",
     "answer_logits",
     "attribution",
+    "circuit",
+    "circuits",
     "discovery",
     "evaluate",
     "frequency_ablation",

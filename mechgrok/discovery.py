@@ -67,8 +67,8 @@ _HELPERS = {
     },
     "runs": {
         *("analysis", "fingerprints", "layout", "lineage", "published_fingerprints", "result"),
-        "row_file",
-        *("run", "runs", "series", "series_set", "snapshots", "storage", "table", "times"),
+        *("row_file", "run", "runs", "saved_circuit", "series", "series_set", "snapshots"),
+        *("storage", "table", "times"),
         "training_spectrum",
     },
 }
