@@ -39,6 +39,8 @@ class Rows:
     """Number of output classes."""
     tags: Mapping[str, Shaped[Tensor, " rows"]] = field(default_factory=dict)
     """Per-row facts, such as whether the swapped twin is in training."""
+    watched: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
+    """Splits evaluated during training, by the name their columns begin with (`train_loss`)."""
 
     def __post_init__(self) -> None:
         """Refuse rows that no model could be trained on."""
@@ -110,6 +112,10 @@ class Rows:
             " ".join(self.vocabulary[token] for token in [*row[: end + 1], answer])
             for row, end, answer in known
         ]
+
+    def files(self) -> dict[str, str]:
+        """Text of further files, by name, in which a task is published; usually none."""
+        return {}
 
     def to_dataset(self) -> "DatasetDict":
         """The splits as a `datasets.DatasetDict`: tokens, answer_positions, labels and the tags."""
