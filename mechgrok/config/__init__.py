@@ -5,8 +5,14 @@ checkpoints. Nothing is derived at class definition, so changing `n` or `d_model
 """
 
 from mechgrok.config.error import ConfigError
-from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel
-from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
+from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel, TRMModel
+from mechgrok.config.optimisation import (
+    AdamW,
+    CrossEntropy,
+    HaltingCrossEntropy,
+    LossConfig,
+    OptimConfig,
+)
 from mechgrok.config.run import (
     FingerprintRecord,
     Perturbation,
@@ -34,6 +40,7 @@ __all__ = [
     "EquationTask",
     "FingerprintRecord",
     "GroupTask",
+    "HaltingCrossEntropy",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
@@ -45,6 +52,7 @@ __all__ = [
     "Seeds",
     "SequencesTask",
     "Stop",
+    "TRMModel",
     "TaskConfig",
     "TransformerModel",
 ]

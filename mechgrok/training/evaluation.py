@@ -35,6 +35,7 @@ def evaluate_splits(model: nn.Module, task: Any, loss: Loss, device: str) -> dic
     means = {split: _means(found) for split, found in parts.items()}
     names = {"loss": "loss", "correct": "acc"}
     names |= {"answer_loss": "answer_loss", "answer_correct": "answer_acc"}
+    names |= {"halt_loss": "halt_loss"}
     columns = {
         f"{split}_{short}": means[split][part]
         for part, short in names.items()
