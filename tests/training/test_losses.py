@@ -250,5 +250,5 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_loss_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="expected cross_entropy"):
+    with pytest.raises(ConfigError, match="expected one of.*cross_entropy"):
         make(CrossEntropy(name="mse"))
