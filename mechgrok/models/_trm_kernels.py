@@ -25,9 +25,7 @@ class Mix(torch.autograd.Function):
     """The MLP over the rows of u [length, columns], and the norm over them."""
 
     @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, both: Tensor, out: Tensor, eps: float
-    ) -> Tensor:
+    def forward(ctx: Any, u: Tensor, both: Tensor, out: Tensor, eps: float) -> Tensor:
         pre = both @ u  # [2 neurons, columns]
         gate, other = pre.chunk(2)
         active = F.silu(gate)
@@ -59,9 +57,7 @@ class Channels(torch.autograd.Function):
     """The MLP over the columns of u [rows, d_model], and the norm over them."""
 
     @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, both: Tensor, out: Tensor, eps: float
-    ) -> Tensor:
+    def forward(ctx: Any, u: Tensor, both: Tensor, out: Tensor, eps: float) -> Tensor:
         pre = u @ both  # [rows, 2 neurons]
         gate, other = pre.chunk(2, 1)
         active = F.silu(gate)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechgrok.models import _trm_compiled
 from mechgrok.models import _trm_kernels as kernels
 from mechgrok.models._trm_parts import Attention, norm, rotate
 from mechgrok.models.hooked import has_hooks
@@ -92,6 +93,11 @@ def run(
     model: HookedTRM, blocks: list[Weights], x: State, z_H: State, z_L: State
 ) -> tuple[State, State]:
     """One pass: H_cycles cycles, the last of them with gradient."""
+    if model.cfg.compile and model.training and torch.is_grad_enabled():
+        joined = [(*block.mix, *block.mlp) for block in blocks]
+        found = _trm_compiled.run(x, z_H, z_L, joined, model.cfg)
+        if found is not None:
+            return found
     for h in range(model.cfg.H_cycles):
         with nullcontext() if h == model.cfg.H_cycles - 1 else torch.no_grad():
             inject = z_H + x

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mechgrok.config import ConfigError, TRMModel
+from mechgrok.models import _trm_compiled, trm_fast
 from mechgrok.models import _trm_kernels as kernels
-from mechgrok.models import trm_fast
 from mechgrok.models._trm_parts import norm
 from mechgrok.models.hooked import weights
 from mechgrok.models.published import PublishedError, load_trm
@@ -130,6 +130,43 @@ def test_the_kernels_gradients_are_derivatives_twice(kind: Any) -> None:
     of = lambda *inputs: kind.apply(*inputs, 1e-5)  # noqa: E731
     assert torch.autograd.gradcheck(of, (u, both, out))
     assert torch.autograd.gradgradcheck(of, (u, both, out))
+
+
+def test_the_compiled_passes_are_the_hooked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated by torch.compile, but run by torch: no C++ compiler is needed."""
+    monkeypatch.setattr(_trm_compiled, "BACKEND", "aot_eager")
+    model, calls = small("mlp_t, learned, puzzle", compile=True), []
+    of, slow = weights(model), model(TOKENS)
+    untraced = _trm_compiled._compiled("aot_eager")
+    monkeypatch.setattr(
+        _trm_compiled, "_compiled", lambda _: lambda *given: calls.append(1) or untraced(*given)
+    )
+    fast = segments(model)[0].logits
+    assert difference({"": fast}, {"": slow}) < BOUND
+    assert difference(gradients(fast, of), gradients(slow, of)) < BOUND
+    assert calls == [1]
+    with torch.no_grad():
+        segments(model)
+    segments(model.eval())
+    assert calls == [1]  # only in training
+    assert not _trm_compiled._broken
+
+
+def test_without_a_compiler_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*given: Any) -> Any:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(_trm_compiled, "_compiled", lambda backend: fail)
+    monkeypatch.setattr(_trm_compiled, "_broken", [])
+    model = small(compile=True)
+    for _ in range(2):
+        assert difference({"": segments(model)[0].logits}, {"": model(TOKENS)}) < BOUND
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "torch.compile does not work here (RuntimeError: no C++ compiler); training without it"
+    ]
 
 
 def test_every_update_is_the_norm_of_what_is_added() -> None:
@@ -288,6 +325,7 @@ def test_neurons_are_those_of_the_last_application() -> None:
         ({"positions": "rope"}, "model.mlp_t has none"),
         ({"positions": "sinus"}, "expected one of"),
         ({"mlp_t": False, "n_heads": 4, "d_model": 12, "positions": "rope"}, "rope turns pairs"),
+        ({"mlp_t": False, "compile": True}, "compile is for model.mlp_t"),
         ({"halt_exploration": 1.5}, "halt_exploration = 1.5; out of range"),
         ({"puzzle_positions": -1}, "out of range"),
         ({"expansion": math.nan}, "out of range"),
