@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechgrok.interventions.weight_parts import Parts, Slice, group_of, slices
+from mechgrok.interventions.weight_parts import Parts, Slice, group_of, slices, weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Transplant:
             raise ValueError(
                 "this transplant is in place already; make another for a second `with`"
             )
-        own, theirs = dict(self.model.named_parameters()), dict(self.donor.named_parameters())
+        own, theirs = weights(self.model), weights(self.donor)
         taken = [theirs[one.name].detach()[one.place].clone() for one in self.slices]
         self._saved.update({one.name: own[one.name].detach().clone() for one in self.slices})
         with torch.no_grad():
@@ -52,7 +52,7 @@ class Transplant:
         trace: TracebackType | None,
     ) -> None:
         """Put the recipient's own bits back."""
-        own = dict(self.model.named_parameters())
+        own = weights(self.model)
         with torch.no_grad():
             for name, values in self._saved.items():
                 own[name].copy_(values)
@@ -83,7 +83,7 @@ def transplant(
     if any(group_of(one.name) == "embedding" for one in chosen):
         check_tokenisation(recipient, from_)
     whole = {one.name for one in chosen if one.index is None}
-    partial = whole != {name for name, _ in model.named_parameters()}
+    partial = whole != set(weights(model))
     return Transplant(model, donor, chosen, common_parent(recipient, from_), partial)
 
 
@@ -137,7 +137,7 @@ def _said(subject: Any) -> str:
 
 
 def _check_shapes(model: Any, donor: Any, chosen: tuple[Slice, ...]) -> None:
-    own, theirs = dict(model.named_parameters()), dict(donor.named_parameters())
+    own, theirs = weights(model), weights(donor)
     wrong = [
         f"{n} is {list(own[n].shape)} here and {list(theirs[n].shape) if n in theirs else 'absent'}"
         for n in dict.fromkeys(one.name for one in chosen)

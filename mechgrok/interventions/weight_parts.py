@@ -59,6 +59,12 @@ class Slice:
         return (*(slice(None),) * self.axis, list(self.index))
 
 
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter, and the buffers a model counts as weights by naming them in `kept`."""
+    kept: Sequence[str] = getattr(model, "kept", ())
+    return {**dict(model.named_parameters()), **{name: model.get_buffer(name) for name in kept}}
+
+
 def slices(model: nn.Module, parts: Parts, whole: bool = False) -> tuple[Slice, ...]:
     """The weights that parts mean in a model; `whole` says that a weight's name means all of it,
     whatever its gauge (for freezing and counting).
@@ -67,7 +73,7 @@ def slices(model: nn.Module, parts: Parts, whole: bool = False) -> tuple[Slice, 
     head or neuron that does not exist, and a part of a head or neuron that its gauge does not close
     (with what would).
     """
-    own = dict(model.named_parameters())
+    own = weights(model)
     given = parts.split(",") if isinstance(parts, str) else parts
     listed = [given] if isinstance(given, Part) else list(given)
     asked = [Part(part.strip()) if isinstance(part, str) else part for part in listed]

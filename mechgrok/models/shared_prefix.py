@@ -17,11 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from mechgrok.models import post_ln_prefix, pre_ln_prefix
+from mechgrok.models import post_ln_prefix, pre_ln_prefix, trm_fast
 from mechgrok.models.hooked import has_hooks
 from mechgrok.models.post_ln import PostLN
 from mechgrok.models.prefix_rows import ends, spread
 from mechgrok.models.transformer import Transformer, check_tokens
+from mechgrok.models.trm import HookedTRM
 
 VARIABLE: Final = frozenset(
     [
@@ -35,12 +36,14 @@ VARIABLE: Final = frozenset(
 )
 """Settings followed at any value; every other one must have TransformerLens's default."""
 
+Hooked = HookedTransformer | PostLN | HookedTRM
+"""Models whose answers are read here."""
 NORMALISATIONS: Final = (None, "LN", "LNPre", "RMS", "RMSPre")
 DTYPES: Final = (torch.float32, torch.float64)
 
 
 def answer_logits(
-    model: HookedTransformer | PostLN,
+    model: Hooked,
     tokens: Int[Tensor, "batch pos"],
     positions: int | Sequence[int] = -1,
     generator: torch.Generator | None = None,
@@ -55,9 +58,11 @@ def answer_logits(
     """
     check_tokens(model.cfg, tokens)
     wanted = _positions(positions, tokens.shape[1])
-    if has_hooks(model) or refusal(model) is not None:
+    if has_hooks(model) or _noisy(model) or refusal(model) is not None:
         noise = {"generator": generator} if _noisy(model) else {}
         logits = model(tokens, **noise)[:, list(wanted)]
+    elif isinstance(model, HookedTRM):
+        logits = trm_fast.segments(model, tokens, wanted)[-1].logits
     else:
         family = family_of(model)
         found = ends(model, tokens, wanted, family.read, family.leave)
@@ -66,7 +71,7 @@ def answer_logits(
 
 
 def row_logits(
-    model: HookedTransformer | PostLN,
+    model: Hooked,
     tokens: Int[Tensor, "rows pos"],
     at: Int[Tensor, "rows answers"],
     positions: Sequence[int] | None = None,
@@ -94,7 +99,7 @@ def at_own_positions(
 
 
 def answer_neurons(
-    model: HookedTransformer | PostLN, tokens: Int[Tensor, "batch pos"], position: int = -1
+    model: Hooked, tokens: Int[Tensor, "batch pos"], position: int = -1
 ) -> Float[Tensor, "batch d_mlp"]:
     """The last block's neurons (hook_post) at one position, by the same way and rules.
 
@@ -102,6 +107,10 @@ def answer_neurons(
     """
     if model.cfg.attn_only:
         raise ValueError("the model has attention only, so it has no neurons")
+    if isinstance(model, HookedTRM):
+        name = f"cycle.{model.cfg.cycles - 1}.blocks.{model.cfg.n_layers - 1}.mlp.hook_post"
+        place = _positions(position, tokens.shape[1])[0] + model.cfg.puzzle_positions
+        return model.run_with_cache(tokens, names_filter=name)[1][name][:, place]
     check_tokens(model.cfg, tokens)
     wanted = _positions(position, tokens.shape[1])
     if has_hooks(model) or refusal(model) is not None:
@@ -116,8 +125,10 @@ def answer_neurons(
 
 def refusal(model: Any) -> str | None:
     """The setting for which the hooked forward is used instead; None when the fast one is exact."""
-    if type(model) not in (HookedTransformer, Transformer, PostLN):
+    if type(model) not in (HookedTransformer, Transformer, PostLN, HookedTRM):
         return f"model class {type(model).__name__}"
+    if isinstance(model, HookedTRM):
+        return None
     if _noisy(model):
         return "dropout or weight noise in training"
     for name, default in _defaults():
@@ -133,7 +144,7 @@ def refusal(model: Any) -> str | None:
 
 
 def _noisy(model: Any) -> bool:
-    return isinstance(model, PostLN) and model.noisy
+    return isinstance(model, PostLN | HookedTRM) and model.noisy
 
 
 def family_of(model: HookedTransformer | PostLN) -> ModuleType:

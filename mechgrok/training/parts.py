@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mechgrok.config import ConfigError, RunConfig, Transfer
 from mechgrok.interventions.null_donors import MADE, without_neurons
-from mechgrok.interventions.weight_parts import names
+from mechgrok.interventions.weight_parts import names, weights
 from mechgrok.runs import layout
 from mechgrok.runs.checkpoint import build_model, read_weights
 from mechgrok.runs.run import Run
@@ -28,17 +28,17 @@ def take_parts(model: nn.Module, config: RunConfig) -> None:
         return
     wanted = _names(model, "parts", asked.parts)
     _refuse_own_start(model, config, wanted)
-    weights, own = donor_weights(asked), dict(model.named_parameters())
-    wrong = [n for n in wanted if n not in weights or weights[n].shape != own[n].shape]
+    given, own = donor_weights(asked), weights(model)
+    wrong = [n for n in wanted if n not in given or given[n].shape != own[n].shape]
     if wrong:
-        there = list(weights[wrong[0]].shape) if wrong[0] in weights else "absent"
+        there = list(given[wrong[0]].shape) if wrong[0] in given else "absent"
         raise ConfigError(
             f"transfer.parts = {list(asked.parts)} do not fit: {wrong[0]} is "
             f"{list(own[wrong[0]].shape)} here and {there} in {asked.donor}; take parts that fit"
         )
     with torch.no_grad():
         for name in wanted:
-            own[name].copy_(weights[name])
+            own[name].copy_(given[name])
 
 
 def freeze(model: nn.Module, asked: Transfer) -> None:
@@ -47,10 +47,10 @@ def freeze(model: nn.Module, asked: Transfer) -> None:
     Raises ConfigError for parts that do not exist, and when nothing would be trained.
     """
     trained = set(_names(model, "train", asked.train))
-    for name, parameter in model.named_parameters():
+    for name, weight in weights(model).items():
         if name not in trained:
-            parameter.requires_grad_(False)
-    if not any(p.requires_grad for p in model.parameters()):
+            weight.requires_grad_(False)
+    if not any(w.requires_grad for w in weights(model).values()):
         raise ConfigError(f"transfer.train = {list(asked.train)} leaves nothing to train")
 
 
@@ -59,11 +59,11 @@ def facts(config: RunConfig, model: nn.Module) -> dict[str, Any]:
     asked = config.transfer
     if asked == Transfer():
         return {}
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    frozen = [name for name, weight in weights(model).items() if not weight.requires_grad]
     found: dict[str, Any] = {"frozen": frozen}
     if asked.donor is not None:
-        weights = donor_weights(asked)
-        found |= {"donor_step": donor_step(asked), "donor_weights": tensor_digest(weights)}
+        digest = tensor_digest(donor_weights(asked))
+        found |= {"donor_step": donor_step(asked), "donor_weights": digest}
         found["taken"] = list(_names(model, "parts", asked.parts))
     return {"transfer": found}
 
@@ -73,12 +73,12 @@ def donor_weights(asked: Transfer) -> dict[str, Tensor]:
     if asked.donor is None:
         raise ConfigError("transfer.donor is not given; expected a run directory or a file")
     if asked.change == "random_init":
-        weights = _initialised(Path(asked.donor), asked.seed)
+        found = _initialised(Path(asked.donor), asked.seed)
     else:
-        weights = read_weights(_file(asked))
+        found = read_weights(_file(asked))
     if asked.change in MADE:
-        weights = MADE[asked.change](weights, torch.Generator().manual_seed(asked.seed))
-    return without_neurons(weights, asked.without_neurons) if asked.without_neurons else weights
+        found = MADE[asked.change](found, torch.Generator().manual_seed(asked.seed))
+    return without_neurons(found, asked.without_neurons) if asked.without_neurons else found
 
 
 def donor_step(asked: Transfer) -> int | None:
@@ -107,12 +107,12 @@ def _initialised(path: Path, seed: int) -> dict[str, Tensor]:
     """Weights of the donor's own model, drawn anew."""
     run = Run(path)
     config = replace(run.config, seeds=replace(run.config.seeds, init=seed))
-    return {n: p.detach() for n, p in build_model(config, run.task).named_parameters()}
+    return {n: w.detach() for n, w in weights(build_model(config, run.task)).items()}
 
 
 def _refuse_own_start(model: nn.Module, config: RunConfig, wanted: tuple[str, ...]) -> None:
     path = Path(config.transfer.donor or "")
-    if not (path / "config.yaml").exists() or len(wanted) == len(list(model.parameters())):
+    if not (path / "config.yaml").exists() or len(wanted) == len(weights(model)):
         return
     donor = Run(path).config
     if (donor.model, donor.seeds.init) == (config.model, config.seeds.init):
