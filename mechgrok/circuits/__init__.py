@@ -4,8 +4,10 @@ graph            nodes (component, position, frequency) and the edges between th
 edge_effects     exact effects, their mirror, EAP and EAP-IG of every edge
 shifted_operand  which rows to corrupt with where frequencies are taken apart
 contrast         both runs recorded once, for many questions
+align            a map between two models that share no basis, judged on rows it has not seen
 """
 
+from mechgrok.circuits.alignment import Alignment, Unit, align, best_unit, unit_rows
 from mechgrok.circuits.contrast import Contrast, contrast, shifted_operand
 from mechgrok.circuits.effects import EdgeEffects, edge_effects, effects_of, errors
 from mechgrok.circuits.gradients import by_source, eap, eap_ig
@@ -29,6 +31,7 @@ from mechgrok.circuits.search import (
 )
 
 __all__ = [
+    "Alignment",
     "Component",
     "Contrast",
     "Directions",
@@ -40,6 +43,9 @@ __all__ = [
     "Overlap",
     "Place",
     "SameRuns",
+    "Unit",
+    "align",
+    "best_unit",
     "by_source",
     "by_threshold",
     "contrast",
@@ -58,4 +64,5 @@ __all__ = [
     "random_circuit",
     "shifted_operand",
     "strongest",
+    "unit_rows",
 ]
