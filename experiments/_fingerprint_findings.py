@@ -6,12 +6,46 @@ from typing import Any
 DECAY = "optim.weight_decay"
 NAMES = {"answer_log_prob": "answer", "end_log_prob": "end token"}
 Rows = Sequence[Mapping[str, Any]]
+LEVEL = 0.05
+"""Runs of one decay, permuted: a smaller p than this tells the decays apart."""
 
 
 def findings(found: Mapping[str, Any]) -> list[str]:
     """The first paragraph of the report, and those that bear it out."""
-    parts = [decays(found), ranks(found), peaks(found), tokens(found)]
+    parts = [verdict(found), decays(found), ranks(found), peaks(found), tokens(found)]
     return [" ".join(part for part in parts if part), grokking(found), sensitivity(found)]
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Where the runs bear the paper out, and where they contradict it."""
+    told = []
+    for observable, name in NAMES.items():
+        p = {
+            row["coordinates"]: row["p"]
+            for row in found["compared"]
+            if row["distance"] == "W1"
+            and row["observable"] == observable
+            and row.get("p") is not None
+        }
+        if "eigenvalues" in p:
+            plain, own = p["eigenvalues"] < LEVEL, p.get("without decay's pole", 1.0) < LEVEL
+            says = "tell weight decays apart" if plain else "do not tell weight decays apart"
+            says += ", and not by decay's own pole alone" if plain and own else ""
+            told.append(f"spectra of the {name} {says}")
+    peaked = [
+        row[observable]["residual_peak"] <= row["onset"]
+        for row in found["runs"]
+        for observable in NAMES
+        if row["onset"] is not None and row[observable]["residual_peak"] is not None
+    ]
+    if peaked:
+        against = "as the paper says" if all(peaked) else "against the paper"
+        told.append(
+            f"{against}, the residual is highest before onset in {sum(peaked)} of {len(peaked)} "
+            "cases (runs times tokens)"
+        )
+    text = "; ".join(told)
+    return f"{text[:1].upper()}{text[1:]}." if told else ""
 
 
 def grokking(found: Mapping[str, Any]) -> str:
