@@ -55,7 +55,7 @@ def circuit(
     `steps` midpoints of EAP-IG, `n_random` random circuits of each control, `saturated` measures
     the loss as well, whose gradient says little on a grokked model. `again` computes what is saved.
     Raises NotResidual for a model whose components do not sum, and DoesNotApply for a task without
-    one answer at one position.
+    one answer at one position, or with rows that have no partner to be corrupted into.
     """
     path = None if checkpoint.run is None else circuit_file(checkpoint.run.path, checkpoint.step)
     if path is not None and path.exists() and not again:
@@ -123,10 +123,13 @@ class _Work:
             named = OPERANDS if len(positions) == 2 else [f"position {i}" for i in positions]
             at = dict(zip(named, positions, strict=True))
             tokens, labels = self.tokens.cpu(), self.labels.cpu()
-            rows = {
-                name: [changed_operand(tokens, labels, position, chance)]
-                for name, position in at.items()
-            }
+            try:
+                rows = {
+                    name: [changed_operand(tokens, labels, position, chance)]
+                    for name, position in at.items()
+                }
+            except ValueError as reason:
+                raise DoesNotApply(str(reason)) from reason
             return rows, "one operand changed at random, answer differs"
         # a frequency k moves by 1 - cos w_k d: several d, the same for both operands
         steps = (1 + torch.randperm(self.p - 1, generator=chance)[:shifts]).tolist()
