@@ -55,7 +55,7 @@ def circuit(
     `steps` midpoints of EAP-IG, `n_random` random circuits of each control, `saturated` measures
     the loss as well, whose gradient says little on a grokked model. `again` computes what is saved.
     Raises NotResidual for a model whose components do not sum, and DoesNotApply for a task without
-    one answer at one position.
+    an answer at one position, or with rows that have no partner to be corrupted into.
     """
     path = None if checkpoint.run is None else circuit_file(checkpoint.run.path, checkpoint.step)
     if path is not None and path.exists() and not again:
@@ -123,10 +123,13 @@ class _Work:
             named = OPERANDS if len(positions) == 2 else [f"position {i}" for i in positions]
             at = dict(zip(named, positions, strict=True))
             tokens, labels = self.tokens.cpu(), self.labels.cpu()
-            rows = {
-                name: [changed_operand(tokens, labels, position, chance)]
-                for name, position in at.items()
-            }
+            try:
+                rows = {
+                    name: [changed_operand(tokens, labels, position, chance)]
+                    for name, position in at.items()
+                }
+            except ValueError as reason:
+                raise DoesNotApply(str(reason)) from reason
             return rows, "one operand changed at random, answer differs"
         # a frequency k moves by 1 - cos w_k d: several d, the same for both operands
         steps = (1 + torch.randperm(self.p - 1, generator=chance)[:shifts]).tolist()
@@ -240,16 +243,16 @@ class _Work:
 
 
 def rows_to_answer(checkpoint: Any) -> tuple[Int[Tensor, "rows pos"], Int[Tensor, " rows"]]:
-    """Rows up to the position of the answer, and the right answers, on the model's device.
+    """Rows up to the position of their first answer, and those answers, on the model's device.
 
-    Raises DoesNotApply for a task with several answers, or with answers at different positions.
+    Raises DoesNotApply for a task whose rows have it at different positions, or not at all.
     """
     task, device = checkpoint.task, next(checkpoint.model.parameters()).device
-    at = task.answer_positions
-    if task.labels.shape[1] != 1 or bool((at != at[0]).any()):
-        raise DoesNotApply("the task's rows have several answers, or at different positions")
-    last = int(at.flatten()[0]) % task.tokens.shape[1]
-    return task.tokens[:, : last + 1].to(device), task.labels[:, 0].to(device)
+    at, labels = task.answer_positions[:, 0], task.labels[:, 0]
+    if bool((at != at[0]).any()) or bool((labels < 0).any()):
+        raise DoesNotApply("the task's rows have their answers at different positions, or none")
+    last = int(at[0]) % task.tokens.shape[1]
+    return task.tokens[:, : last + 1].to(device), labels.to(device)
 
 
 def _keys(checkpoint: Any, keys: Any) -> tuple[int, tuple[int, ...], str]:

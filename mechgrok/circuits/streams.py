@@ -95,7 +95,8 @@ class Modules:
             pre.append(self._summed(stream, seen[f"blocks.{i}.hook_resid_pre"], i))
             heads = self._results(i, seen[f"blocks.{i}.attn.hook_z"][:, kept])
             outputs |= {Component(HEAD, i, h): heads[:, :, h] for h in range(heads.shape[2])}
-            stream = pre[-1][:, kept] + heads.sum(dim=2) + self.model.blocks[i].attn.b_O.detach()
+            bias = getattr(self.model.blocks[i].attn, "b_O", torch.zeros(()))  # post-LN has none
+            stream = pre[-1][:, kept] + heads.sum(dim=2) + bias.detach()
             if self.has_mlp:
                 mid.append(self._summed(stream, seen[f"blocks.{i}.hook_resid_mid"][:, kept], i))
                 outputs[Component(MLP, i)] = seen[f"blocks.{i}.hook_mlp_out"][:, kept]

