@@ -97,6 +97,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     rows = {(row["signal"], row["outcome"]): row for row in found["ranking"]["held_out"]}
     best = found["choice"]["best_baseline"]
     told = [_counts(held, found["end"])]
+    if "reached" in found:
+        told.append(_reached(found["reached"]))
     if rows:
         told.insert(0, _verdict(rows))
         told += [_area(rows, name) for name in OBSERVABLES.values()]
@@ -145,6 +147,15 @@ def _counts(runs: Sequence[Mapping[str, Any]], end: int) -> str:
     return (
         f"Of {len(runs)} held-out runs {onset} reached onset and {generalised} generalised by step "
         f"{end:,}; rank, window, signs and thresholds come from other runs."
+    )
+
+
+def _reached(of: Mapping[str, int]) -> str:
+    """How far all runs came, by three criteria."""
+    return (
+        f"Of all {of['runs']} runs {of['onset']} reached onset, {of['once_right']} had a test "
+        f"accuracy of 90 % at some evaluation, and {of['generalised']} held 99 % for three in a "
+        "row."
     )
 
 
