@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from mechgrok.config.models import ModelConfig, TransformerModel
 from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
@@ -69,13 +69,25 @@ class Seeds:
     """Dropout and other noise inside the training step."""
     probe: int = 0
     """Choice of probe rows."""
+    augmentation: int | None = None
+    """Queries that a regime of `composition` adds; None for the same as `base`."""
+    finetune: int | None = None
+    """New or edited facts of `composition`, and what is kept; None for the same as `base`."""
     fixed: tuple[str, ...] = ()
     """Fields a preset keeps as published."""
 
     def with_base(self, seed: int) -> "Seeds":
-        """Every seed set to `seed`, but those in `fixed`."""
-        free = [f.name for f in fields(self) if f.name not in {"fixed", *self.fixed}]
+        """Every seed set to `seed`, but those in `fixed`; those that follow `base` go on so."""
+        kept = {"fixed", *self.fixed, *(f.name for f in fields(self) if self._follows(f.name))}
+        free = [f.name for f in fields(self) if f.name not in kept]
         return replace(self, **dict.fromkeys(free, seed))
+
+    def following(self, name: Literal["augmentation", "finetune"]) -> int:
+        """A seed that follows `base` unless it is given: younger than runs that lack it."""
+        return self.base if self._follows(name) else getattr(self, name)
+
+    def _follows(self, name: str) -> bool:
+        return getattr(self, name) is None
 
 
 @dataclass(frozen=True)

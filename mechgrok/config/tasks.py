@@ -1,6 +1,6 @@
 """Settings of the tasks; `name` is the file in `mechgrok/tasks`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -105,5 +105,60 @@ class ComparisonTask:
     """At most this many comparisons in each of the splits `test` and `ood`."""
 
 
-TaskConfig = BinaryTask | GroupTask | EquationTask | SequencesTask | ComparisonTask
+@dataclass(frozen=True)
+class FinetuneSet:
+    """What a model trained on `composition` is taught afterwards: facts by their atomic query."""
+
+    facts: Literal["none", "new", "edited"] = "none"
+    """`new`: unused (head, relation) pairs, in chains of two; `edited`: old ones with another tail;
+    `none`: no fine-tuning, the task itself."""
+    count: int = 60
+    """How many facts; an even number of new ones."""
+    version: Literal["code", "paper"] = "code"
+    """What is kept of the old training set: as the released code does, or as the paper says."""
+    keep: int = 3700
+    """`code`: queries kept, atomic and two-hop together; `paper`: in-distribution facts kept, with
+    every two-hop query that uses one."""
+
+
+@dataclass(frozen=True)
+class CompositionTask:
+    """Facts `(head, relation) -> tail`, and queries (head, relation, relation) of two of them.
+
+    Wang et al. (2024, arXiv 2405.15071) and He et al. (2026, arXiv 2601.09049), who publish
+    entities 2000, relations 200, out_degree 20, ood_share .05 and phi 18.
+    """
+
+    name: str = "composition"
+    """Task file in `mechgrok/tasks`, or a dotted path."""
+    entities: int = 60
+    """At least 2."""
+    relations: int = 30
+    """At least `out_degree`, and more where new facts are to be taught."""
+    out_degree: int = 20
+    """Facts per head, each with another relation."""
+    ood_share: float = 0.1
+    """Share of the facts that no two-hop query of the natural training set uses."""
+    iid_share: float = 0.005
+    """Chance of a query of two in-distribution facts to be kept for testing."""
+    phi: float = 16.0
+    """Two-hop queries trained on, per in-distribution fact."""
+    regime: str = "natural"
+    """Queries added: natural, both_full, both_half, first_hop, second_hop or both_full_sham."""
+    injected: int = 18
+    """Queries added per out-of-distribution fact (half of it in both_half)."""
+    test_rows: int = 3000
+    """At most this many queries of each test type."""
+    layout: Literal["trm", "causal"] = "trm"
+    """`trm`: prompt and padding in, the whole sequence out at once; `causal`: next token, the loss
+    on the tail and the closing token."""
+    finetune: FinetuneSet = field(default_factory=FinetuneSet)
+    """What is taught afterwards, instead."""
+    folder: str | None = None
+    """A folder of the published JSON files to read instead of drawing a graph."""
+
+
+TaskConfig = (
+    BinaryTask | GroupTask | EquationTask | SequencesTask | ComparisonTask | CompositionTask
+)
 """A run's task is one of these, chosen by its `name`."""

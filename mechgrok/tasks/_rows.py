@@ -39,6 +39,8 @@ class Rows:
     """Number of output classes."""
     tags: Mapping[str, Shaped[Tensor, " rows"]] = field(default_factory=dict)
     """Per-row facts, such as whether the swapped twin is in training."""
+    watched: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
+    """Splits evaluated during training, by the name their columns begin with (`train_loss`)."""
 
     def __post_init__(self) -> None:
         """Refuse rows that no model could be trained on."""

@@ -27,19 +27,21 @@ def evaluate(model: nn.Module, task: Any, loss: Loss, split: str, device: str) -
 def evaluate_splits(model: nn.Module, task: Any, loss: Loss, device: str) -> dict[str, float]:
     """train_loss, test_loss, train_acc and test_acc (fractions), and more where there is more.
 
-    A task of several answers adds those of the first one (`test_answer_loss`, `test_answer_acc`); a
+    A task says under which names which splits are watched (`Rows.watched`): usually train and test
+    themselves, but a long training set may be watched on a sample, and further splits beside. A
+    task of several answers adds those of the first one (`test_answer_loss`, `test_answer_acc`); a
     task with the tag `twin_in_train` adds `test_acc_twin` and `test_acc_no_twin`: accuracy on test
     rows (a, b) whose swapped twin (b, a) is, or is not, trained on, each where such rows exist.
     """
-    parts = {split: _parts(model, task, loss, split, device) for split in ("train", "test")}
-    means = {split: _means(found) for split, found in parts.items()}
+    parts = {name: _parts(model, task, loss, split, device) for name, split in task.watched.items()}
+    means = {name: _means(found) for name, found in parts.items()}
     names = {"loss": "loss", "correct": "acc"}
     names |= {"answer_loss": "answer_loss", "answer_correct": "answer_acc"}
     columns = {
-        f"{split}_{short}": means[split][part]
+        f"{name}_{short}": means[name][part]
         for part, short in names.items()
-        for split in ("train", "test")
-        if part in means[split]
+        for name in task.watched
+        if part in means[name]
     }
     return columns | _by_twin(task, torch.cat(parts["test"]["correct"]).cpu())
 
