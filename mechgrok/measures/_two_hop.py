@@ -142,23 +142,29 @@ def device_of(checkpoint: Subject) -> torch.device:
     return next(checkpoint.model.parameters()).device
 
 
-def judged(
-    checkpoint: Subject, rows: Int[Tensor, " items"]
-) -> tuple[Bool[Tensor, " items"], Bool[Tensor, " items"]]:
-    """Whether every answer of a row is right (exact match), and whether its tail is."""
-    # Imported here because it loads transformer_lens, which the pure functions do not need.
-    from mechgrok.models.shared_prefix import row_logits
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model answers to some rows."""
 
+    exact: Bool[Tensor, " items"]
+    """Every answer of the row is right (exact match)."""
+    tail: Int[Tensor, " items"]
+    """The token in the tail's place."""
+    target: Bool[Tensor, " items"]
+    """That token is right."""
+
+
+def answers(checkpoint: Subject, rows: Int[Tensor, " items"]) -> Answers:
+    """Answers to some rows of the task."""
     task, device = checkpoint.task, device_of(checkpoint)
     parts = []
     with torch.no_grad():
         for chunk in rows.split(CHUNK):
-            at = task.answer_positions[chunk].to(device)
-            answers = row_logits(checkpoint.model, task.tokens[chunk].to(device), at).argmax(dim=-1)
-            labels = task.labels[chunk]
-            parts.append((answers.cpu() == labels) | (labels < 0))
-    right = torch.cat(parts)
-    return right.all(dim=1), right[:, 0]
+            written = checkpoint.model(task.tokens[chunk].to(device)).argmax(dim=-1).cpu()
+            parts.append(written.gather(1, task.answer_positions[chunk]))
+    found, labels = torch.cat(parts), task.labels[rows]
+    right = (found == labels) | (labels < 0)
+    return Answers(right.all(dim=1), found[:, 0], right[:, 0])
 
 
 def places_of(

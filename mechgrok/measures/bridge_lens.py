@@ -122,7 +122,8 @@ def measure(
     of = _two_hop.queries(task, rows)
     tokens = of.tokens.to(_two_hop.device_of(checkpoint))
     decoded = _stages.decoded(checkpoint.model, chosen, tokens, len(names), norm).cpu()
-    right = torch.stack(_two_hop.judged(checkpoint, rows))
+    answers = _two_hop.answers(checkpoint, rows)
+    right = torch.stack([answers.exact, answers.target])
     first = "test_inferred_ood"
     groups = {first: groups[first], **groups} if first in groups else groups
     values: dict[str, Value] = {}

@@ -152,15 +152,15 @@ def measure(
     places = [*range(len(names) - 1), _stages.ALL]
     device = _two_hop.device_of(checkpoint)
 
-    def answers(donor: _two_hop.Queries) -> Int[Tensor, "stages pos items"]:
+    def patched(donor: _two_hop.Queries) -> Int[Tensor, "stages pos items"]:
         rows = (of.tokens.to(device), donor.tokens.to(device))
         return _stages.patched_answers(model, chosen, *rows, places, of.at).cpu() - facts.entity
 
     try:
-        found = bridge_swap(answers(other), of.query, other.query, facts.table)
+        found = bridge_swap(patched(other), of.query, other.query, facts.table)
     except ValueError as error:
         raise DoesNotApply(str(error)) from error
-    stays = (answers(same) == _tail(facts.table, of.query)).double()
+    stays = (patched(same) == _tail(facts.table, of.query)).double()
     choosing, judging = torch.randperm(len(of), generator=chance).tensor_split(2)
     above = found.excess
     stage, position = divmod(int(above[..., choosing].mean(dim=-1).argmax()), len(names))
@@ -178,7 +178,7 @@ def measure(
         "facts": excess.n_facts,
         "n_choosing": len(choosing),
         "without_donor": without,
-        "target_accuracy": float(_two_hop.judged(checkpoint, of.rows)[1].double().mean()),
+        "target_accuracy": float(_two_hop.answers(checkpoint, of.rows).target.double().mean()),
         **_two_hop.spelled_places(chosen, names),
     }
     arrays = {name: found.share(name) for name in OUTCOMES}
