@@ -38,7 +38,7 @@ def read_train(arguments: Sequence[str], default: str, prog: str) -> Train:
     first.add_argument("--no-resume", action="store_true")
     given, rest = first.parse_known_args(list(arguments))
     config = _base(given.preset, given.config, given.seed, default)
-    config = _with_changes(config, given.changes)
+    config = with_changes(config, given.changes)
     _refuse_unknown_flags(config, rest)
     fixed = tyro.conf.AvoidSubcommands[RunConfig]  # the class of each part is the preset's
     config = tyro.cli(fixed, default=config, args=rest, prog=prog, description=_HELP)
@@ -64,7 +64,8 @@ def _base(name: str | None, file: Path | None, seed: int | None, default: str) -
     return config if seed is None else with_seed(config, seed)
 
 
-def _with_changes(config: RunConfig, changes: Sequence[str]) -> RunConfig:
+def with_changes(config: RunConfig, changes: Sequence[str]) -> RunConfig:
+    """A config after `a.b=value` each. Raises ConfigError for a text without one."""
     import yaml
 
     from mechgrok.options import override

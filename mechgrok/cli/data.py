@@ -6,22 +6,32 @@ from pathlib import Path
 from typing import Any
 
 
-def command(name: str, /, out: Path, seed: int | None = None, parquet: bool = False) -> None:
+def command(
+    name: str,
+    /,
+    out: Path,
+    seed: int | None = None,
+    set: tuple[str, ...] = (),
+    parquet: bool = False,
+) -> None:
     """Write the rows of a preset's or task's data.
 
-    One text file of equations per split, vocabulary.json, settings.json, and SHA256SUMS of them
-    all (`sha256sum --check SHA256SUMS`).
+    One text file of equations per split, vocabulary.json, settings.json, the JSON files of a task
+    that is published as such (composition; `task.folder` reads them), and SHA256SUMS of them all
+    (`sha256sum --check SHA256SUMS`).
 
     Args:
         name: A preset, or a task with its default settings.
         out: A new or empty folder.
         seed: Sets every seed the preset leaves free.
+        set: `a.b=c`, settings to change, such as `task.regime=both_full`.
         parquet: Also a parquet file per split with tokens, labels and tags.
     """
     from mechgrok import discovery
+    from mechgrok.cli._settings import with_changes
     from mechgrok.runs.storage import write_text
 
-    config = _config(name, seed)
+    config = with_changes(_config(name, seed), set)
     task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
     _make_empty(out)
     for file, text in _files(config, task).items():
@@ -45,6 +55,7 @@ def _files(config: Any, task: Any) -> dict[str, str]:
         **rows,
         "vocabulary.json": json.dumps(list(task.vocabulary), indent=0) + "\n",
         "settings.json": json.dumps(settings, indent=1) + "\n",
+        **task.files(),
     }
 
 

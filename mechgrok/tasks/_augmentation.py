@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mechgrok.config import CompositionTask, ConfigError, Seeds
-from mechgrok.tasks._graph import NONE, Graph, at_most, capped
+from mechgrok.tasks._graph import Graph, at_most, atomic, capped
 
 REGIMES: Final[Mapping[str, tuple[float, float]]] = {
     "natural": (0.0, 0.0),
@@ -68,8 +68,8 @@ def draw(config: CompositionTask, seeds: Seeds) -> Queries:
     taken[chance.choice(len(pool), wanted, replace=False)] = True
     most = config.test_rows
     types = {
-        "id_atomic": capped(_atomic(np.flatnonzero(~graph.ood)), most, chance),
-        "ood_atomic": capped(_atomic(np.flatnonzero(graph.ood)), most, chance),
+        "id_atomic": capped(atomic(np.flatnonzero(~graph.ood)), most, chance),
+        "ood_atomic": capped(atomic(np.flatnonzero(graph.ood)), most, chance),
         "test_inferred_iid": capped(known[~for_training], most, chance),
         "test_inferred_ood": capped(every[hops == 2], most, chance),
     }
@@ -116,10 +116,6 @@ def _refuse_empty(types: Mapping[str, np.ndarray]) -> None:
             f"the composition task has no {', '.join(empty)}; give more task.entities or "
             f"task.out_degree, or larger task.ood_share and task.iid_share"
         )
-
-
-def _atomic(facts: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
-    return np.stack([facts, np.full_like(facts, NONE)], axis=1)
 
 
 def _added(

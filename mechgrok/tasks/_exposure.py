@@ -57,7 +57,7 @@ def report(
     anywhere[np.concatenate(distinct)] = True
     found: dict[str, Any] = {"queries": len(tested), "trained_queries": len(trained)}
     for name, own, of in zip(("first_hop", "second_hop"), counts, distinct, strict=True):
-        found[name] = _hop(own[of], sum(counts)[of])
+        found[name] = _hop(own[of], (counts[0] + counts[1])[of])
     cell = tags(tested, trained, facts)["exposure"]
     found["cells"] = {name: int((cell == i).sum()) for i, name in enumerate(CELLS)}
     hits = anywhere[trained]

@@ -119,6 +119,11 @@ class _Groups:
         return which, self.order[self.start[entity].repeat(counts) + within]
 
 
+def atomic(facts: Int[np.ndarray, " n"]) -> Int[np.ndarray, "n 2"]:
+    """The atomic queries of facts."""
+    return np.stack([facts, np.full_like(facts, NONE)], axis=1)
+
+
 def at_most(
     groups: Int[np.ndarray, " n"], k: int, chance: np.random.Generator
 ) -> Bool[np.ndarray, " n"]:

@@ -1,7 +1,7 @@
 """What is trained on, tested and watched, in terms of facts; `composition.py` makes rows of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from mechgrok.tasks import _exposure
 from mechgrok.tasks._augmentation import Queries
-from mechgrok.tasks._graph import NONE, Graph
+from mechgrok.tasks._graph import NONE, Graph, atomic
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class Lessons:
     """What is evaluated during training; see `Rows.watched`."""
     composed: Int[np.ndarray, "n 2"]
     """Two-hop queries of pretraining."""
+    taught: int = 0
+    """Facts at the end of the graph that are new or edited."""
     tags: Mapping[str, Int[np.ndarray, " rows"]] = field(default_factory=dict)
-    """Further facts per row."""
+    """Further facts per row; `old_answer` is an entity."""
 
     @cached_property
     def queries(self) -> Int[np.ndarray, "rows 2"]:
@@ -48,14 +50,16 @@ class Lessons:
         order = np.argsort(keys, kind="stable")
         return keys[order], order
 
+    def tagged(self, tags: Mapping[str, Int[np.ndarray, " rows"]]) -> "Lessons":
+        """With tags of its rows."""
+        return replace(self, tags=tags)
+
     def _keys(self, queries: Int[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
         return queries[:, 0] * (len(self.graph) + 1) + queries[:, 1] - NONE
 
 
 def pretraining(drawn: Queries) -> Lessons:
     """Every fact as an atomic query and the regime's two-hop queries."""
-    facts = np.arange(len(drawn.graph))
-    atomic = np.stack([facts, np.full_like(facts, NONE)], axis=1)
     ood = drawn.types["test_inferred_ood"]
     cell = _exposure.tags(ood, drawn.trained, len(drawn.graph))["exposure"]
     cells = {name: ood[cell == i] for i, name in enumerate(_exposure.CELLS)}
@@ -68,7 +72,7 @@ def pretraining(drawn: Queries) -> Lessons:
     watched = {name: name for name in types if name not in twice}
     return Lessons(
         graph=drawn.graph,
-        trained=np.concatenate([atomic, drawn.trained]),
+        trained=np.concatenate([atomic(np.arange(len(drawn.graph))), drawn.trained]),
         types=types,
         watched={"train": "train_inferred", **watched},
         composed=drawn.trained,

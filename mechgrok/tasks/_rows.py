@@ -113,6 +113,10 @@ class Rows:
             for row, end, answer in known
         ]
 
+    def files(self) -> dict[str, str]:
+        """Text of further files, by name, in which the task is published; none unless it says so."""
+        return {}
+
     def to_dataset(self) -> "DatasetDict":
         """The splits as a `datasets.DatasetDict`: tokens, answer_positions, labels and the tags."""
         from datasets import Dataset, DatasetDict

@@ -14,6 +14,7 @@ others; see `_finetuning.py`.
 The first answer of a row is the tail, the second `</a>`; exact match wants every answer.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechgrok.config import CompositionTask, ConfigError, Seeds
-from mechgrok.tasks import _exposure
-from mechgrok.tasks._augmentation import REGIMES, draw
+from mechgrok.config import CompositionTask, ConfigError, FinetuneSet, Seeds
+from mechgrok.tasks import _exposure, _published_folder
+from mechgrok.tasks._augmentation import REGIMES, TYPES, draw
+from mechgrok.tasks._finetuning import EDIT_TYPES, NEW_TYPES, finetuning
 from mechgrok.tasks._graph import NONE, Graph
 from mechgrok.tasks._layouts import lay_out
 from mechgrok.tasks._lessons import Lessons, pretraining
@@ -43,6 +45,8 @@ class Task(Rows):
     """Facts of every row; the second is NONE for an atomic query."""
     composed: Int[np.ndarray, "n 2"]
     """The two-hop queries of pretraining, which the tags of exposure count."""
+    taught: int
+    """How many facts at the end of the graph fine-tuning teaches."""
 
     @classmethod
     def make(cls, config: CompositionTask, seeds: Seeds) -> "Task":
@@ -61,7 +65,10 @@ class Task(Rows):
         regime, and a folder that cannot be read or whose vocabulary does not fit.
         """
         check(config)
-        return cls._of(config, pretraining(draw(config, seeds)))
+        drawn = draw(config, seeds) if config.folder is None else _published_folder.read(config)
+        if config.finetune.facts == "none":
+            return cls._of(config, pretraining(drawn))
+        return cls._of(config, finetuning(config, drawn, seeds))
 
     @classmethod
     def _of(cls, config: CompositionTask, lessons: Lessons) -> "Task":
@@ -70,11 +77,17 @@ class Task(Rows):
         splits = {name: torch.from_numpy(lessons.places(of)) for name, of in lessons.types.items()}
         exposure = _exposure.tags(queries, lessons.composed, len(graph))
         tags = {**laid.parts, **_facts(graph, queries), **exposure, **lessons.tags}
+        if "old_answer" in tags:
+            entity = laid.vocabulary.index("<e_0>")
+            tags["old_answer"] = np.where(
+                tags["old_answer"] == NONE, NONE, tags["old_answer"] + entity
+            )
         return cls(
             config=config,
             graph=graph,
             queries=queries,
             composed=lessons.composed,
+            taught=lessons.taught,
             vocabulary=laid.vocabulary,
             tokens=torch.from_numpy(laid.tokens),
             answer_positions=torch.from_numpy(laid.answer_positions),
@@ -92,6 +105,13 @@ class Task(Rows):
         )
         rows = ([i for i in row if i != NONE] for row in parts.T.tolist())
         return [" ".join([*(self.vocabulary[i] for i in row), "</a>"]) for row in rows]
+
+    def files(self) -> dict[str, str]:
+        """The published JSON files, which `task.folder` reads, and exposure.json."""
+        splits = {name: self.queries[rows.numpy()] for name, rows in self.splits.items()}
+        types = [name for name in (*TYPES, *NEW_TYPES, *EDIT_TYPES) if name in splits]
+        published = _published_folder.write(self.graph, splits, types, self.taught)
+        return {**published, "exposure.json": json.dumps(self.exposure(), indent=1) + "\n"}
 
     def exposure(self, split: str = "test_inferred_ood") -> dict[str, Any]:
         """How the facts of a split's two-hop queries were seen in pretraining.
@@ -138,7 +158,29 @@ def check(config: CompositionTask) -> None:
             raise ConfigError(
                 f"task.{name} = {getattr(config, name)}; expected a share strictly between 0 and 1"
             )
+    _check_finetune(config)
     if config.regime not in REGIMES:
         raise ConfigError(f"task.regime = {config.regime!r}; expected one of {list(REGIMES)}")
     if config.layout not in ("trm", "causal"):
         raise ConfigError(f"task.layout = {config.layout!r}; expected trm or causal")
+
+
+def _check_finetune(config: CompositionTask) -> None:
+    """What can be said before a graph is drawn."""
+    wanted, chosen = config.finetune, (config.finetune.facts, config.finetune.version)
+    if chosen[0] not in ("none", "new", "edited") or chosen[1] not in ("code", "paper"):
+        raise ConfigError(
+            f"task.finetune.facts, version = {chosen}; expected none, new or edited, and code or "
+            f"paper"
+        )
+    if wanted.facts == "none" and wanted != FinetuneSet():
+        raise ConfigError(
+            "task.finetune has settings but teaches nothing; give task.finetune.facts = new or "
+            "edited"
+        )
+    unused = config.entities * (config.relations - config.out_degree)
+    if wanted.facts == "new" and config.folder is None and unused < wanted.count:
+        raise ConfigError(
+            f"task.finetune.count = {wanted.count} new facts, and {unused} unused pairs of head "
+            f"and relation; give more task.relations than task.out_degree, or fewer new facts"
+        )
