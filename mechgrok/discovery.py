@@ -63,7 +63,7 @@ def names(kind: str) -> list[str]:
 _HELPERS = {
     "models": {
         *("fixed_rows", "hooked", "published", "shared_prefix"),
-        *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix"),
+        *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix", "trm_fast"),
     },
     "runs": {
         *("analysis", "fingerprints", "layout", "published_fingerprints", "result", "row_file"),

@@ -5,8 +5,14 @@ checkpoints. Nothing is derived at class definition, so changing `n` or `d_model
 """
 
 from mechgrok.config.error import ConfigError
-from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel
-from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
+from mechgrok.config.models import ModelConfig, PostLNModel, TransformerModel, TRMModel
+from mechgrok.config.optimisation import (
+    AdamW,
+    CrossEntropy,
+    HaltingCrossEntropy,
+    LossConfig,
+    OptimConfig,
+)
 from mechgrok.config.run import (
     FingerprintRecord,
     Perturbation,
@@ -38,6 +44,7 @@ __all__ = [
     "FinetuneSet",
     "FingerprintRecord",
     "GroupTask",
+    "HaltingCrossEntropy",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
@@ -49,6 +56,7 @@ __all__ = [
     "Seeds",
     "SequencesTask",
     "Stop",
+    "TRMModel",
     "TaskConfig",
     "TransformerModel",
 ]

@@ -12,6 +12,9 @@ class TransformerModel:
     """Model file in `mechgrok/models`, or a dotted path."""
     n_layers: int = 1
     """Number of blocks."""
+    passes: int = 1
+    """Times the blocks are run, with the same weights; pass k's block i is `blocks.{k * n_layers
+    + i}`. 2 is the `add_recurrence` of Wang et al. (2024, arXiv 2405.15071)."""
     d_model: int = 128
     """Width of the residual stream."""
     n_heads: int = 4
@@ -25,7 +28,7 @@ class TransformerModel:
     normalization: Literal["LN", "LNPre", "RMS", "RMSPre"] | None = None
     """Pre-LN kind by its TransformerLens name; None as in Nanda et al. (2023)."""
     init: str = "nanda2023"
-    """Named initialisation: nanda2023 or tl3."""
+    """Named initialisation: nanda2023, tl3 or gpt2."""
     trained_biases: Literal["none", "mlp", "all"] = "mlp"
     """Which biases are trained; the others are frozen at 0 and not counted as parameters."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -56,5 +59,48 @@ class PostLNModel:
     """Type of the weights."""
 
 
-ModelConfig = TransformerModel | PostLNModel
+@dataclass(frozen=True)
+class TRMModel:
+    """The Tiny Recursive Model of arXiv 2510.04871: two states refined in turn by one network.
+
+    Defaults are a small size without puzzle positions; vocabulary and length come from the task.
+    """
+
+    name: str = "trm"
+    """Model file in `mechgrok/models`, or a dotted path."""
+    n_layers: int = 2
+    """Blocks of the one network (published as L_layers)."""
+    d_model: int = 128
+    """Width of the states."""
+    H_cycles: int = 2
+    """Updates of z_H in a forward pass; only the last one is differentiated."""
+    L_cycles: int = 2
+    """Updates of z_L before each update of z_H."""
+    mlp_t: bool = True
+    """Mix positions by an MLP over the position axis; false for attention."""
+    n_heads: int = 4
+    """Attention heads; unused with mlp_t."""
+    positions: Literal["none", "learned", "rope"] = "none"
+    """Position encoding; rope is for attention."""
+    rope_theta: float = 10_000.0
+    """Base of the rotation rates."""
+    expansion: float = 4.0
+    """MLPs over n values have expansion * n * 2 / 3 neurons, rounded up to `multiple_of`."""
+    multiple_of: int = 8
+    """Neurons per MLP are a multiple of this; 256 as published."""
+    puzzle_positions: int = 0
+    """Positions before the tokens: one learned vector, then zeros; 16 as published."""
+    halt_max_steps: int = 1
+    """Passes in which the states are carried on; in training a row may halt before."""
+    halt_exploration: float = 0.1
+    """Share of the rows that must, in training, take a random number of passes."""
+    eps: float = 1e-5
+    """Added to the mean square that a normalisation divides by."""
+    compile: bool = False
+    """Train through torch.compile where a C++ compiler is found; rounds differently."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Type of the weights."""
+
+
+ModelConfig = TransformerModel | PostLNModel | TRMModel
 """A run's model is one of these, chosen by its `name`."""

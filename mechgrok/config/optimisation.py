@@ -15,6 +15,24 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class HaltingCrossEntropy:
+    """The loss of the Tiny Recursive Model: each row's mean cross-entropy, and a halting term.
+
+    The halting logit learns whether every answer of the row is right (arXiv 2510.04871).
+    """
+
+    name: str = "halting_cross_entropy"
+    """Function in `mechgrok/training/losses.py`, or a dotted path."""
+    probabilities: Literal["stablemax", "softmax"] = "stablemax"
+    """softmax, or x + 1 for x >= 0 and 1 / (1 - x) below, divided by their sum (arXiv 2501.04697);
+    stablemax as published."""
+    halt_weight: float = 0.5
+    """Weight of the halting term; 0 for a model without a halting head."""
+    dtype: Literal["float32", "float64"] = "float64"
+    """Type in which probabilities are computed."""
+
+
+@dataclass(frozen=True)
 class AdamW:
     """Adam with weight decay on every trained parameter, and a linear warm-up."""
 
@@ -45,6 +63,6 @@ class AdamW:
     """Decay of an exponential average of the weights, saved beside the raw ones; None for none."""
 
 
-LossConfig = CrossEntropy
+LossConfig = CrossEntropy | HaltingCrossEntropy
 OptimConfig = AdamW
 """A run's loss and optimiser are one of these each, chosen by `name`."""

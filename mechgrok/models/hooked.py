@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
@@ -42,6 +42,14 @@ MEANINGS = {
     "hook_post": "neurons after the activation function",
     "hook_scale": "standard deviation a normalisation divides by",
     "hook_normalized": "residual stream after normalisation",
+    "hook_pre_linear": "neurons' other factor, which is not activated",
+    "hook_rot_q": "queries after rotation",
+    "hook_rot_k": "keys after rotation",
+    "hook_mix_out": "what mixing positions adds to the state",
+    "hook_input": "input of the recursion: embeddings, those of the puzzle first",
+    "hook_z_H": "answer state of a recursive model",
+    "hook_z_L": "thinking state of a recursive model",
+    "hook_halt": "logits to halt and to go on",
     "hook_in": "residual stream entering the unembedding",
     "hook_out": "logits",
 }
@@ -119,6 +127,12 @@ def hook_names(model: HookedRootModule, names: NamesFilter) -> list[str]:
             near = get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
             raise HookError(f"unknown hook {name!r}; nearest: {near}; `mechgrok hooks` lists all")
     return wanted
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds: every parameter, and the buffers a model names in `kept`."""
+    kept: Sequence[str] = getattr(model, "kept", ())
+    return {**dict(model.named_parameters()), **{name: model.get_buffer(name) for name in kept}}
 
 
 def has_hooks(model: HookedRootModule) -> bool:

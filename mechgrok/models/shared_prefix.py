@@ -22,6 +22,7 @@ from mechgrok.models.hooked import has_hooks
 from mechgrok.models.post_ln import PostLN
 from mechgrok.models.prefix_rows import ends, spread
 from mechgrok.models.transformer import Transformer, check_tokens
+from mechgrok.models.trm import HookedTRM
 
 VARIABLE: Final = frozenset(
     [
@@ -35,12 +36,14 @@ VARIABLE: Final = frozenset(
 )
 """Settings followed at any value; every other one must have TransformerLens's default."""
 
+Hooked = HookedTransformer | PostLN | HookedTRM
+"""Models whose answers are read here."""
 NORMALISATIONS: Final = (None, "LN", "LNPre", "RMS", "RMSPre")
 DTYPES: Final = (torch.float32, torch.float64)
 
 
 def answer_logits(
-    model: HookedTransformer | PostLN,
+    model: Hooked,
     tokens: Int[Tensor, "batch pos"],
     positions: int | Sequence[int] = -1,
     generator: torch.Generator | None = None,
@@ -66,7 +69,7 @@ def answer_logits(
 
 
 def row_logits(
-    model: HookedTransformer | PostLN,
+    model: Hooked,
     tokens: Int[Tensor, "rows pos"],
     at: Int[Tensor, "rows answers"],
     positions: Sequence[int] | None = None,
@@ -94,7 +97,7 @@ def at_own_positions(
 
 
 def answer_neurons(
-    model: HookedTransformer | PostLN, tokens: Int[Tensor, "batch pos"], position: int = -1
+    model: Hooked, tokens: Int[Tensor, "batch pos"], position: int = -1
 ) -> Float[Tensor, "batch d_mlp"]:
     """The last block's neurons (hook_post) at one position, by the same way and rules.
 
@@ -133,7 +136,7 @@ def refusal(model: Any) -> str | None:
 
 
 def _noisy(model: Any) -> bool:
-    return isinstance(model, PostLN) and model.noisy
+    return isinstance(model, PostLN | HookedTRM) and model.noisy
 
 
 def family_of(model: HookedTransformer | PostLN) -> ModuleType:

@@ -7,6 +7,7 @@ device is never guessed, biases are frozen by name, and hooks are checked (`mode
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -43,7 +44,7 @@ def build(
     """
     _check(config, device)
     cfg = HookedTransformerConfig(
-        n_layers=config.n_layers,
+        n_layers=config.passes * config.n_layers,
         d_model=config.d_model,
         n_heads=config.n_heads,
         d_head=config.d_head,
@@ -59,7 +60,9 @@ def build(
         dtype=getattr(torch, config.dtype),
     )
     model = make(cfg)
-    _initialise(model, INITS[config.init], torch.Generator().manual_seed(seed))
+    share_blocks(model, config.n_layers)
+    std = partial(INITS[config.init], n_layers=config.n_layers)
+    _initialise(model, std, torch.Generator().manual_seed(seed))
     freeze_biases(model, config.trained_biases)
     return model
 
@@ -70,6 +73,18 @@ def make(cfg: HookedTransformerConfig) -> Transformer:
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="transformer_lens")
         warnings.filterwarnings("ignore", message=".*HookedTransformer.*")
         return Transformer(cfg)
+
+
+def share_blocks(model: Transformer, n_layers: int) -> None:
+    """Give later blocks the very parameters of the first `n_layers`, pass after pass.
+
+    The same blocks then run again with hook points of their own, and every parameter has one name.
+    """
+    for i, block in enumerate(list(model.blocks)[n_layers:]):
+        first = model.blocks[i % n_layers]
+        for name, parameter in first.named_parameters():
+            owner, _, last = name.rpartition(".")
+            setattr(block.get_submodule(owner), last, parameter)
 
 
 def fill(model: Transformer, weights: Mapping[str, Tensor]) -> None:
@@ -97,19 +112,25 @@ def check_tokens(cfg: HookedTransformerConfig, tokens: Tensor) -> None:
         raise ValueError(f"token ids reach from {low} to {high}; expected 0..{cfg.d_vocab - 1}")
 
 
-def _nanda2023(name: str, cfg: HookedTransformerConfig) -> float:
+def _nanda2023(name: str, cfg: HookedTransformerConfig, n_layers: int) -> float:
     """Standard deviation 1/sqrt(d_model), but 1/sqrt(d_vocab) for W_U (released code)."""
     return 1 / math.sqrt(cfg.d_vocab if name == "unembed.W_U" else cfg.d_model)
 
 
-def _tl3(name: str, cfg: HookedTransformerConfig) -> float:
+def _tl3(name: str, cfg: HookedTransformerConfig, n_layers: int) -> float:
     """TransformerLens 3's `gpt2` initialisation: 0.8/sqrt(d_model) for every weight."""
     return 0.8 / math.sqrt(cfg.d_model)
 
 
-INITS: Final[Mapping[str, Callable[[str, HookedTransformerConfig], float]]] = {
+def _gpt2(name: str, cfg: HookedTransformerConfig, n_layers: int) -> float:
+    """0.02, over sqrt(2 * blocks with weights of their own) for what is added to the stream."""
+    return 0.02 / math.sqrt(2 * n_layers if name.endswith(("W_O", "W_out")) else 1)
+
+
+INITS: Final[Mapping[str, Callable[[str, HookedTransformerConfig, int], float]]] = {
     "nanda2023": _nanda2023,
     "tl3": _tl3,
+    "gpt2": _gpt2,
 }
 """Named initialisations: the standard deviation of each weight matrix; biases start at 0."""
 
@@ -137,7 +158,7 @@ def freeze_biases(model: Transformer, trained: str) -> None:
 def _check(config: TransformerModel, device: str) -> None:
     if config.init not in INITS:
         raise ConfigError(f"model.init = {config.init!r}; expected one of {list(INITS)}")
-    for name in ("n_layers", "d_model", "n_heads", "d_head", "d_mlp"):
+    for name in ("n_layers", "passes", "d_model", "n_heads", "d_head", "d_mlp"):
         if getattr(config, name) < 1:
             raise ConfigError(f"model.{name} = {getattr(config, name)}; expected at least 1")
     if config.act_fn not in SUPPORTED:

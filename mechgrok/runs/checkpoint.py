@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mechgrok import discovery
 from mechgrok.config import RunConfig
+from mechgrok.models import hooked
 from mechgrok.models.shared_prefix import row_logits
 from mechgrok.runs import layout
 from mechgrok.runs.storage import RunError, read_tensors
@@ -98,11 +99,11 @@ def build_model(config: RunConfig, task: Any) -> Any:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load weights strictly; buffers are the model's own.
+    """Load weights strictly; buffers are the model's own, but those it names in `kept`.
 
     Raises RunError that lists missing, unexpected and differently shaped tensors.
     """
-    own = dict(model.named_parameters())
+    own = hooked.weights(model)
     problems = [f"missing {name}" for name in own if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in own]
     problems += [

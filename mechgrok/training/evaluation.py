@@ -37,6 +37,7 @@ def evaluate_splits(model: nn.Module, task: Any, loss: Loss, device: str) -> dic
     means = {name: _means(found) for name, found in parts.items()}
     names = {"loss": "loss", "correct": "acc"}
     names |= {"answer_loss": "answer_loss", "answer_correct": "answer_acc"}
+    names |= {"halt_loss": "halt_loss"}
     columns = {
         f"{name}_{short}": means[name][part]
         for part, short in names.items()

@@ -4,17 +4,20 @@ The per-row parts are what evaluation averages: every loss gives `loss` and `cor
 more (a halting term, say).
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechgrok.config import ConfigError, CrossEntropy
-from mechgrok.models.shared_prefix import row_logits
+from mechgrok.config import ConfigError, CrossEntropy, HaltingCrossEntropy, LossConfig
+from mechgrok.models.shared_prefix import at_own_positions, row_logits
+from mechgrok.models.trm import HookedTRM
+from mechgrok.models.trm_fast import segments
 
 IGNORE = -100
 """Label of an answer position that a row does not use."""
@@ -46,10 +49,13 @@ Parts = Mapping[str, Float[Tensor, " rows"]]
 Loss = Callable[[Any, Batch, torch.Generator], tuple[Float[Tensor, ""], Parts]]
 
 
-def make(config: CrossEntropy) -> Loss:
+def make(config: LossConfig) -> Loss:
     """The loss of a config. Raises ConfigError for an unknown name."""
+    if isinstance(config, HaltingCrossEntropy):
+        return _halting(config)
     if config.name != "cross_entropy":
-        raise ConfigError(f"loss.name = {config.name!r}; expected cross_entropy")
+        names = ["cross_entropy", "halting_cross_entropy"]
+        raise ConfigError(f"loss.name = {config.name!r}; expected one of {names}")
     in_float64 = config.dtype == "float64"
 
     def loss(
@@ -71,25 +77,121 @@ def cross_entropy(
     openai/grok averages the answer with the closing eos, which halves the loss of the answer.
     Raises ValueError when no row has an answer.
     """
+    losses, present = answer_losses(logits, labels, softmax_losses if in_float64 else _in_float32)
+    return losses.sum() / present.sum(), _parts(losses, present, logits, labels)
+
+
+PerAnswer = Callable[[Float[Tensor, "n classes"], Int[Tensor, " n"]], Float[Tensor, " n"]]
+
+
+def answer_losses(
+    logits: Float[Tensor, "rows n_answers d_vocab_out"],
+    labels: Int[Tensor, "rows n_answers"],
+    of: PerAnswer,
+) -> tuple[Float[Tensor, "rows n_answers"], Bool[Tensor, "rows n_answers"]]:
+    """Loss of every answer, 0 where there is none, and where there are some.
+
+    Raises ValueError when no row has an answer.
+    """
     present = labels != IGNORE
     if not bool(present.any()):
         raise ValueError("no row of the batch has an answer; every label is IGNORE")
-    safe = torch.where(present, labels, 0)
-    flat, targets = logits.flatten(0, 1), safe.flatten()
-    if in_float64:
-        losses = Surprisal.apply(flat, targets)
-    else:
-        losses = F.cross_entropy(flat, targets, reduction="none")
-    losses = losses.unflatten(0, labels.shape) * present
+    targets = torch.where(present, labels, 0).flatten()
+    return of(logits.flatten(0, 1), targets).unflatten(0, labels.shape) * present, present
+
+
+def _parts(
+    losses: Float[Tensor, "rows n_answers"],
+    present: Bool[Tensor, "rows n_answers"],
+    logits: Float[Tensor, "rows n_answers d_vocab_out"],
+    labels: Int[Tensor, "rows n_answers"],
+) -> dict[str, Tensor]:
     right = (logits.argmax(-1) == labels) | ~present
     per_row = losses.sum(1) / present.sum(1).clamp(min=1)
-    scalar = losses.sum() / present.sum()
     parts = {"loss": per_row.detach(), "correct": right.all(1).to(losses.dtype)}
     if labels.shape[1] > 1:
         first = present.int().argmax(dim=1, keepdim=True)
         parts["answer_loss"] = losses.detach().gather(1, first)[:, 0]
         parts["answer_correct"] = right.gather(1, first)[:, 0].to(losses.dtype)
-    return scalar, parts
+    return parts
+
+
+def check(config: LossConfig, model: Any) -> None:
+    """Raise ConfigError for a halting term without a halting head."""
+    if isinstance(config, HaltingCrossEntropy):
+        if not 0 <= config.halt_weight < math.inf:
+            raise ConfigError(f"loss.halt_weight = {config.halt_weight}; expected at least 0")
+        if config.halt_weight and not isinstance(model, HookedTRM):
+            raise ConfigError(
+                f"a {type(model).__name__} has no halting head; set loss.halt_weight to 0, or "
+                "model.name to trm"
+            )
+
+
+def _halting(config: HaltingCrossEntropy) -> Loss:
+    """The mean over rows, and over the passes each of them takes, of both terms."""
+    of = stablemax_losses if config.probabilities == "stablemax" else softmax_losses
+    dtype = getattr(torch, config.dtype)
+
+    def loss(
+        model: Any, batch: Batch, generator: torch.Generator
+    ) -> tuple[Float[Tensor, ""], Parts]:
+        total, taken, parts = 0.0, 0, {}
+        for logits, halt, active in passes(model, batch, generator):
+            losses, present = answer_losses(logits.to(dtype), batch.labels, of)
+            parts = _parts(losses, present, logits, batch.labels)
+            terms = losses.sum(1) / present.sum(1).clamp(min=1)
+            if halt is not None:
+                asked = halt[:, 0].to(losses.dtype)
+                right = parts["correct"]
+                surprise = F.binary_cross_entropy_with_logits(asked, right, reduction="none")
+                terms = terms + config.halt_weight * surprise
+                parts["halt_loss"] = surprise.detach()
+            total = total + (terms * active).sum()
+            taken = taken + active.sum()
+        return total / taken, parts
+
+    return loss
+
+
+def passes(
+    model: Any, batch: Batch, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+    """(logits at each row's own answers, halting logits if there are any, rows that still run)."""
+    if isinstance(model, HookedTRM):
+        for found in segments(model, batch.tokens, batch.positions, generator):
+            own = at_own_positions(found.logits, batch.answer_positions, batch.positions)
+            yield own, found.halt, found.active
+    else:
+        logits = read_logits(model, batch, generator)
+        yield logits, None, torch.ones_like(batch.labels[:, 0], dtype=torch.bool)
+
+
+def softmax_losses(
+    logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """-log softmax(logits)[label], in float64."""
+    return Surprisal.apply(logits, labels)
+
+
+def _in_float32(
+    logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def stablemax_losses(
+    logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """-log s(logit of the label) / sum of s(logits), of StableMax (arXiv 2501.04697, eq. 8)."""
+    s = stablemax_scores(logits)
+    return s.sum(1).log() - s.gather(1, labels[:, None])[:, 0].log()
+
+
+def stablemax_scores(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """x + 1 for x >= 0, 1 / (1 - x) for x < 0."""
+    size = logits.abs() + 1  # at least 1, so that no branch divides by 0, also in its gradient
+    return torch.where(logits >= 0, size, 1 / size)
 
 
 def read_logits(

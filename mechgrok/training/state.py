@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechgrok.config import RunConfig
+from mechgrok.models.hooked import weights as weights_of
 from mechgrok.runs import layout
 from mechgrok.runs.checkpoint import EMA, load_weights
 from mechgrok.runs.storage import RunError, read_tensors, write_tensors, write_text
@@ -71,14 +72,14 @@ class State:
     progress: Progress = field(default_factory=Progress.start)
     ema: dict[str, Tensor] = field(default_factory=dict)
 
-    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Trained parameters by name."""
-        return ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+    def trained(self) -> Iterator[tuple[str, Tensor]]:
+        """Trained weights by name."""
+        return ((n, p) for n, p in weights_of(self.model).items() if p.requires_grad)
 
     def save(self, directory: Path) -> None:
         """Write checkpoint, state, then `latest`: a crash in between leaves the ones before."""
         header = {"step": self.step, "config": self.config.digest()}
-        weights = {name: p.detach() for name, p in self.model.named_parameters()}
+        weights = {name: p.detach() for name, p in weights_of(self.model).items()}
         weights |= {EMA + name: tensor for name, tensor in self.ema.items()}
         write_tensors(layout.checkpoint(directory, self.step), weights, header)
         more = {"cursor": self.batches.cursor, "progress": vars(self.progress)}

@@ -17,6 +17,7 @@ import torch
 
 from mechgrok import discovery
 from mechgrok.config import ConfigError, RunConfig
+from mechgrok.models.hooked import weights
 from mechgrok.models.shared_prefix import refusal
 from mechgrok.options import override
 from mechgrok.presets import preset, with_seed
@@ -103,6 +104,7 @@ class _Trainer:
         self.task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
         self.loss = losses.make(config.loss)
         self.state = self._fresh_state()
+        losses.check(config.loss, self.state.model)
         self.fingerprint = Fingerprint(
             config, self.task, self.state.model, directory, self.state.batches.per_epoch
         )
@@ -115,7 +117,7 @@ class _Trainer:
         model = build_model(config, self.task)
         if resume_step(self.directory) is None:
             initialise(model, config)
-        trained = [p for p in model.parameters() if p.requires_grad]
+        trained = [w for w in weights(model).values() if w.requires_grad]
         optim, rows = config.optim, self.task.splits["train"]
         noise = torch.Generator(config.device).manual_seed(config.seeds.noise)
         state = State(
@@ -127,7 +129,7 @@ class _Trainer:
             recorders=recorders.make(config.record.recorders, self.directory, config, self.task),
         )
         if config.optim.ema is not None:
-            state.ema = {name: p.detach().clone() for name, p in model.named_parameters()}
+            state.ema = {name: w.detach().clone() for name, w in weights(model).items()}
         return state
 
     def start(self) -> None:
@@ -211,7 +213,7 @@ class _Trainer:
             self._save()
 
     def _save(self) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.state.model.parameters()):
+        if not all(bool(w.isfinite().all()) for w in weights(self.state.model).values()):
             self._diverged("weights that are not finite")
         self.log.sync()
         self.fingerprint.sync()
@@ -229,7 +231,7 @@ class _Trainer:
         if not self.state.ema:
             yield
             return
-        raw = {name: p.detach().clone() for name, p in self.state.model.named_parameters()}
+        raw = {name: w.detach().clone() for name, w in weights(self.state.model).items()}
         load_weights(self.state.model, self.state.ema)
         try:
             yield
@@ -250,8 +252,8 @@ class _Trainer:
         loss.backward()
         state.optimizer.step()
         if config.optim.ema is not None:
-            for name, parameter in state.model.named_parameters():
-                state.ema[name].lerp_(parameter.detach(), 1 - config.optim.ema)
+            for name, weight in weights(state.model).items():
+                state.ema[name].lerp_(weight.detach(), 1 - config.optim.ema)
         state.step += 1
         self.shown.advance()
 

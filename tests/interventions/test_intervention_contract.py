@@ -26,7 +26,7 @@ PAIRS = torch.cartesian_prod(torch.arange(P), torch.arange(P))
 TOKENS = torch.cat([PAIRS, torch.full((P * P, 1), P)], dim=1)
 LABELS = PAIRS.sum(dim=1) % P
 ROWS = ours.derangement(P * P, torch.Generator().manual_seed(1))
-SMALL = {"d_model": 8, "n_heads": 2, "d_head": 4, "d_mlp": 16, "n_layers": 2}
+SMALL = {"d_model": 8, "n_heads": 2, "d_head": 4, "d_mlp": 16, "n_layers": 2, "L_cycles": 1}
 MODELS = discovery.names("models")
 
 
