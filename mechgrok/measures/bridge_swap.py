@@ -115,8 +115,8 @@ def donors(
         fits &= bridge[:, None] == other[None, :]
     else:
         swapped = table[other[None, :], query[:, 2, None]]
-        fits &= (bridge[:, None] != other[None, :]) & (swapped >= 0)
-        fits &= (swapped != own) & (swapped != theirs)
+        # another answer under r2, hence another bridge
+        fits &= (swapped >= 0) & (swapped != own) & (swapped != theirs)
     return draw(fits, generator), fits.any(dim=1)
 
 

@@ -462,13 +462,6 @@ PLANTS = {
         "of_fact[order][index]",
         "bridge[torch.randperm(len(bridge), generator=generator)]",
     ),
-    "features not centred": Plant(
-        "bridge_probe",
-        "measures.bridge_probe",
-        "_least_squares",
-        "(x.double() - mean) / torch.where(varies, std, 1)",
-        "x.double() / torch.where(varies, std, 1)",
-    ),
     "selectivity adds the control": Plant(
         "bridge_probe",
         "measures.bridge_probe",
@@ -499,12 +492,8 @@ PLANTS = {
         "query[:, 2]",
         "donor[:, 2]",
     ),
-    "donors with the same bridge": Plant(
-        "bridge_swap",
-        "measures.bridge_swap",
-        "donors",
-        "(bridge[:, None] != other[None, :]) & ",
-        "",
+    "donors that lead to the same answer": Plant(
+        "bridge_swap", "measures.bridge_swap", "donors", "(swapped != own) & ", ""
     ),
     "random donors include the own": Plant(
         "bridge_swap",
@@ -527,8 +516,8 @@ PLANTS = {
         "bootstrap_by_group(data, facts,",
         "bootstrap_by_group(data, range(len(data)),",
     ),
-    "cells of all items": Plant(
-        "two_hop_cells", "measures.two_hop_cells", "two_hop_cells", "right[rows]", "right"
+    "empty cells kept": Plant(
+        "two_hop_cells", "measures.two_hop_cells", "two_hop_cells", "if len(chosen):", "if True:"
     ),
     "knee on the raw loss": Plant("phases", "measures.phases", "_knee", "math.log(x)", "x"),
 }

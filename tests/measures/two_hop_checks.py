@@ -74,10 +74,11 @@ def check_bridge_lens() -> None:
     chance = torch.Generator().manual_seed(0)
     drawn = torch.randint(7, (40, 6), generator=chance)
     h, b, t, *places = drawn.T
-    of_all = measures.bridge_lens(torch.stack(places, dim=1)[:, None], h, b, t)
+    written = torch.stack(places, dim=1)[:, None]
+    of_all = measures.bridge_lens(written, h, b, t)
     near(float(of_all.control.sum()), sum(_other_bridges(drawn, i) for i in range(40)))
     with pytest.raises(ValueError, match="own head or target"):
-        measures.bridge_lens(decoded, b, b, t)
+        measures.bridge_lens(written, b, b, t)
 
 
 def _other_bridges(drawn: Tensor, i: int) -> float:
