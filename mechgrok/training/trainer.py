@@ -250,6 +250,9 @@ class _Trainer:
         if not math.isfinite(float(loss.detach())):
             self._diverged(f"loss {float(loss.detach())}")
         loss.backward()
+        if config.optim.clip_norm is not None:
+            trained = [weight for _, weight in state.trained()]
+            torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
         state.optimizer.step()
         if config.optim.ema is not None:
             for name, weight in weights(state.model).items():
