@@ -134,9 +134,7 @@ def stacked(
 ) -> Float[Tensor, "rows stages pos d_model"]:
     """States of all rows, on the cpu."""
     parts = states(model, chosen, tokens, n_positions)
-    return torch.cat(
-        [torch.stack([cache[s.hook].cpu() for s in chosen], dim=1) for cache in parts]
-    )
+    return torch.cat([torch.stack([cache[s.hook].cpu() for s in chosen], dim=1) for cache in parts])
 
 
 def offset(model: Any) -> int:
@@ -168,7 +166,9 @@ def patched_answers(
     with torch.no_grad():
         parts = [
             answers(model, names, *pair, places, answer)
-            for pair in zip(*(x.split(_rows(model, x, len(names))) for x in (tokens, donor)))
+            for pair in zip(
+                *(x.split(_rows(model, x, len(names))) for x in (tokens, donor)), strict=True
+            )
         ]
     return torch.cat(parts, dim=-1)
 

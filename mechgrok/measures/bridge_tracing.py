@@ -1,4 +1,4 @@
-"""Which states of a two-hop model the answer runs through: causal tracing of its head and relations.
+"""Which states of a two-hop model the answer runs through: causal tracing of h, r1 and r2.
 
 Causal tracing of Wang et al. 2024 (arXiv 2405.15071), section 4: one of h, r1 and r2 is replaced so
 that the answer changes, and the state that this leaves at one stage and position is copied into the

@@ -1,5 +1,6 @@
 """Heat maps of stage by position, of two-hop measures."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ def stage_maps(
 
     Maps without a sign share one scale of 0..1, those with a sign another.
     """
-    stages, positions = listed(result, "stages"), listed(result, "positions")
+    stages = listed(result, "stages")
+    positions = [html.escape(name) for name in listed(result, "positions")]  # </a> is no tag
     figure = make_subplots(
         rows=1,
         cols=len(tables),
@@ -31,14 +33,15 @@ def stage_maps(
         scale: dict[str, Any] = {"colorscale": POSITIVE, "zmin": 0, "zmax": 1}
         if title in signed:
             scale = {"colorscale": SIGNED, "zmid": 0, "zmin": -most, "zmax": most}
-        last = title == list(tables)[-1] or (title in signed) != (list(tables)[col] in signed)
+        # the numbers are written in the cells: one scale is enough
+        shown = title == ([*signed] or list(tables))[-1]
         figure.add_heatmap(
             x=positions[: table.shape[1]],
             y=stages,
             z=table,
             **scale,
-            showscale=last,
-            colorbar={"thickness": 12, "x": 1.01 + 0.09 * (title in signed), "len": 0.9},
+            showscale=shown,
+            colorbar={"thickness": 12},
             texttemplate="%{z:.2f}",
             xgap=1,
             ygap=1,
@@ -46,7 +49,7 @@ def stage_maps(
             row=1,
             col=col,
         )
-    figure.update_xaxes(ticks="", showline=False, type="category")
+    figure.update_xaxes(ticks="", showline=False, type="category", tickangle=0)
     figure.update_yaxes(autorange="reversed", ticks="", showline=False, type="category")
     return figure
 

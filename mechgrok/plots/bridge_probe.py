@@ -25,8 +25,8 @@ def plot(run: Run, step: int | None = None) -> go.Figure:
     }
     figure = stage_maps(saved, tables, signed=["selectivity, OOD"])
     note = (
-        f"fitted on {saved['fit_n']}, tested on {saved['held_out_n']} and {saved['ood_n']} queries; "
-        f"place best on held-out facts: {saved['stage']} at {saved['position']}, there OOD accuracy "
+        f"fitted on {saved['fit_n']}, tested on {saved['held_out_n']} and {saved['ood_n']} queries"
+        f"<br>best on held-out facts: {saved['stage']} at {saved['position']}; there OOD accuracy "
         f"{saved['ood_accuracy']:.3f}, control {saved['ood_control_accuracy']:.3f}"
     )
     return dress(figure, TITLE, run, saved.step, note=note, height=height(saved))

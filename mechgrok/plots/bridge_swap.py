@@ -19,15 +19,16 @@ def plot(run: Run, step: int | None = None) -> go.Figure:
     if reason is not None:
         return sentence(TITLE, run, reason)
     tables = {
-        "interchange: (b', r2)": saved.arrays["interchange"],
-        "the donor's answer": saved.arrays["donor"],
-        "stays, same bridge": saved.arrays["same_bridge_stays"],
+        "interchange": saved.arrays["interchange"],
+        "donor's answer": saved.arrays["donor"],
+        "same bridge: stays": saved.arrays["same_bridge_stays"],
         "excess": saved.arrays["excess"],
     }
     figure = stage_maps(saved, tables, signed=["excess"])
     note = (
-        f"place of most excess on {saved['n_choosing']} queries: {saved['stage']} at "
-        f"{saved['position']}; on {saved['n']} others interchange {saved['interchange']:.3f}, random "
-        f"donors {saved['random_donor']:.3f}; {saved['target_accuracy']:.3f} right before the swap"
+        f"most excess on {saved['n_choosing']} queries: {saved['stage']} at {saved['position']}; "
+        f"{saved['target_accuracy']:.3f} of all are right before the swap<br>there, on "
+        f"{saved['n']} others: interchange {saved['interchange']:.3f}, random bridges "
+        f"{saved['random_bridge']:.3f}"
     )
     return dress(figure, TITLE, run, saved.step, note=note, height=height(saved))

@@ -1,4 +1,4 @@
-"""Which states the answer runs through: flips by stage and position when h, r1 or r2 is replaced."""
+"""Which states the answer runs through: flips when h, r1 or r2 is replaced, by place."""
 
 from typing import Final
 

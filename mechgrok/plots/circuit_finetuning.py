@@ -1,7 +1,7 @@
 """What fine-tuning on new facts reaches: one row per run, one column per kind of query.
 
-Figure 4 of He et al. 2026 (arXiv 2601.09049): bridge found, exact match of the kind, and accuracy on
-the new facts themselves, over fine-tuning steps.
+Figure 4 of He et al. 2026 (arXiv 2601.09049): bridge found, exact match of the kind, and accuracy
+on the new facts themselves, over fine-tuning steps.
 """
 
 from collections.abc import Mapping, Sequence

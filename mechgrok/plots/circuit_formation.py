@@ -1,4 +1,4 @@
-"""Circuit formation of two-hop runs: bridge, target and training accuracy over steps, one panel each.
+"""Circuit formation of two-hop runs: bridge, target and training accuracy over steps.
 
 Figure 2 of He et al. 2026 (arXiv 2601.09049), whose "final answer accuracy" is the target found at
 any stage and position; exact match and the control of the bridge are drawn beside it.

@@ -20,7 +20,10 @@ def plot(run: Run, step: int | None = None) -> go.Figure:
         return sentence(TITLE, run, absence(saved) or "nothing was saved")
     rows = [f"{kind} (n = {saved[f'{kind}_n']})" for kind in kinds]
     exact = [_number(saved, f"{kind}_exact_match") for kind in kinds]
-    ends = [listed(saved, f"{kind}_interval_within_run") or [x, x] for kind, x in zip(kinds, exact)]
+    ends = [
+        listed(saved, f"{kind}_interval_within_run") or [x, x]
+        for kind, x in zip(kinds, exact, strict=True)
+    ]
     figure = go.Figure()
     figure.add_scatter(
         x=exact,

@@ -425,7 +425,11 @@ PLANTS = {
         "rows.T",
     ),
     "other bridges include the item's own entities": Plant(
-        "bridge_lens", "measures.bridge_lens", "_others", "torch.where(is_own, 0, ", "(0 * is_own + "
+        "bridge_lens",
+        "measures.bridge_lens",
+        "_others",
+        "torch.where(is_own, 0, ",
+        "(0 * is_own + ",
     ),
     "a token decoded twice found twice": Plant(
         "bridge_lens",
@@ -470,7 +474,11 @@ PLANTS = {
         "self.accuracy(rows) + self",
     ),
     "wrong answers flip": Plant(
-        "bridge_tracing", "measures.bridge_tracing", "bridge_tracing", "(answers[..., right] != target[right])", "(answers != target)"
+        "bridge_tracing",
+        "measures.bridge_tracing",
+        "bridge_tracing",
+        "(answers[..., right] != target[right])",
+        "(answers != target)",
     ),
     "replacement with the same result": Plant(
         "bridge_tracing",
@@ -495,11 +503,11 @@ PLANTS = {
     "donors that lead to the same answer": Plant(
         "bridge_swap", "measures.bridge_swap", "donors", "(swapped != own) & ", ""
     ),
-    "random donors include the own": Plant(
+    "random bridges include the donor's": Plant(
         "bridge_swap",
         "measures.bridge_swap",
-        "_random_donor",
-        "(bridge[None, :] != bridge[:, None]) & ",
+        "_random_bridge",
+        "(every != bridge[:, None]) & ",
         "",
     ),
     "stays where the bridge is another": Plant(

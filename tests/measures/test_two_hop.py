@@ -111,7 +111,7 @@ def test_the_swap_tells_a_bridge_that_is_used(kind: str, used: int, small: Task)
     assert place(found, "stays", "Init", "all") == 1
     if used:
         assert (found["stage"], found["interchange"]) == ("H0_L0_Thinking", 1)
-        assert 0 < found["random_donor"] < 0.3  # pyright: ignore[reportOperatorIssue]
+        assert 0 < found["random_bridge"] < 0.3  # pyright: ignore[reportOperatorIssue]
     else:
         assert found["excess"] <= 0  # pyright: ignore[reportOperatorIssue]
 
@@ -142,7 +142,7 @@ def test_other_tasks_do_not_apply(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES[:-1])
 def test_a_model_without_stages_does_not_apply(name: str, small: Task) -> None:
     class Plain(torch.nn.Module):
-        hook_dict: dict[str, Any] = {}  # noqa: RUF012
+        hook_dict: dict[str, Any] = {}
 
     found = measure(name, StandIn(task=small, model=Plain()))
     assert isinstance(found.headline, NotApplicable)
@@ -170,7 +170,10 @@ def test_the_stages_of_a_trm_are_those_of_the_published_lens(sizes: dict[str, in
     chosen = _stages.stages(checkpoint.model)
     assert len(chosen) == 1 + H * (L + 1)
     expected = [[f"H{h}_L{i}_Thinking" for i in range(L)] + [f"H{h}_Commit"] for h in range(H)]
-    assert [stage.name for stage in chosen] == ["Init", *sum(expected, [])]
+    assert [stage.name for stage in chosen] == [
+        "Init",
+        *(name for cycle in expected for name in cycle),
+    ]
     tokens = checkpoint.task.tokens[:50]
     found = _stages.decoded(checkpoint.model, chosen, tokens, 5)
     assert torch.equal(found[:, -1], checkpoint.model(tokens).argmax(dim=-1))
