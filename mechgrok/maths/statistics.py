@@ -92,6 +92,32 @@ def bootstrap_mean(
     return float(low), float(high)
 
 
+def bootstrap_by_group(
+    values: Sequence[Number],
+    groups: Sequence[int],
+    generator: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 2_000,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over items, whole groups drawn with replacement.
+
+    For items of one run that share something (a fact), so that they are not independent; an
+    interval within the run, not over runs. Raises ValueError below 5 groups, and unless each value
+    has a group and is finite.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    if data.shape != group.shape or not np.isfinite(data).all():
+        raise ValueError(f"got {data.size} values in {group.size} groups; expected finite pairs")
+    n = int(group.max()) + 1 if group.size else 0
+    if n < MIN_RUNS:
+        raise ValueError(f"got {n} groups, expected at least {MIN_RUNS} for an interval")
+    drawn = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    means = (drawn @ np.bincount(group, weights=data)) / (drawn @ np.bincount(group))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def gini(x: Float[Tensor, " n"]) -> float:
     """Gini coefficient of |x|: 0 for equal entries, 1 - 1/n for a single non-zero entry.
 

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechgrok.maths.statistics import Crossing, bootstrap_mean, first_sustained, gini
+from mechgrok.maths.statistics import (
+    Crossing,
+    bootstrap_by_group,
+    bootstrap_mean,
+    first_sustained,
+    gini,
+)
 
 
 def test_first_of_three_consecutive() -> None:
@@ -87,3 +93,21 @@ def test_gini_ignores_scale_and_order_and_refuses_zeros() -> None:
     assert gini(x) == pytest.approx(gini(-5 * x.flip(0)), abs=1e-12)
     with pytest.raises(ValueError, match="zeros"):
         gini(torch.zeros(4))
+
+
+def test_groups_are_drawn_whole() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    chance = [np.random.default_rng(1) for _ in range(3)]
+    alone = bootstrap_by_group(values.tolist(), list(range(40)), chance[0], resamples=4000)
+    assert alone == pytest.approx(bootstrap_mean(values.tolist(), chance[1]), abs=0.03)
+    # nine copies of a value are one observation
+    copied = bootstrap_by_group(
+        np.repeat(values, 9).tolist(), np.repeat(range(40), 9).tolist(), chance[2], resamples=4000
+    )
+    assert copied == pytest.approx(alone, abs=0.03)
+    spread = bootstrap_mean(np.repeat(values, 9).tolist(), np.random.default_rng(1))
+    assert copied[1] - copied[0] > 2.5 * (spread[1] - spread[0])
+    with pytest.raises(ValueError, match="got 4 groups"):
+        bootstrap_by_group([0, 1, 0, 1, 1], [7, 7, 2, 3, 4], chance[0])
+    with pytest.raises(ValueError, match="finite pairs"):
+        bootstrap_by_group([0, 1], [7], chance[0])
