@@ -7,9 +7,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechgrok import discovery, interventions, measures, models, tasks
+    from mechgrok import circuits, discovery, interventions, measures, models, tasks
+    from mechgrok.checkpoint_circuit import circuit
     from mechgrok.config import RunConfig
-    from mechgrok.interventions import ablate, nodes, patch, path_patch
+    from mechgrok.interventions import (
+        ablate,
+        nodes,
+        patch,
+        patch_across,
+        path_patch,
+        transplant,
+    )
     from mechgrok.measures.attribution import of_checkpoint as attribution
     from mechgrok.measures.frequency_ablation import measure as frequency_ablation
     from mechgrok.measures.key_frequencies import of_checkpoint as key_frequencies
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from mechgrok.training.evaluation import evaluate_model as evaluate
     from mechgrok.training.sweep import sweep
     from mechgrok.training.trainer import train
+    from mechgrok.training.transfer import transfer
     from mechgrok.training_spectra import spectra
 
 __version__ = "0.1.0"
@@ -39,6 +48,8 @@ _HOME = {
     "ablate": "interventions:ablate",
     "answer_logits": "models.shared_prefix:answer_logits",
     "attribution": "measures.attribution:of_checkpoint",
+    "circuit": "checkpoint_circuit:circuit",
+    "circuits": "circuits",
     "discovery": "discovery",
     "evaluate": "training.evaluation:evaluate_model",
     "frequency_ablation": "measures.frequency_ablation:measure",
@@ -49,6 +60,7 @@ _HOME = {
     "models": "models",
     "nodes": "interventions:nodes",
     "patch": "interventions:patch",
+    "patch_across": "interventions:patch_across",
     "path_patch": "interventions:path_patch",
     "plot": "plotting:plot",
     "preset": "presets:preset",
@@ -56,6 +68,8 @@ _HOME = {
     "sweep": "training.sweep:sweep",
     "tasks": "tasks",
     "train": "training.trainer:train",
+    "transfer": "training.transfer:transfer",
+    "transplant": "interventions:transplant",
     "write_report": "report:write_report",
 }
 
@@ -69,6 +83,8 @@ __all__ = [
     "ablate",
     "answer_logits",
     "attribution",
+    "circuit",
+    "circuits",
     "discovery",
     "evaluate",
     "frequency_ablation",
@@ -79,6 +95,7 @@ __all__ = [
     "models",
     "nodes",
     "patch",
+    "patch_across",
     "path_patch",
     "plot",
     "preset",
@@ -86,6 +103,8 @@ __all__ = [
     "sweep",
     "tasks",
     "train",
+    "transfer",
+    "transplant",
     "write_report",
 ]
 

@@ -66,8 +66,9 @@ _HELPERS = {
         *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix", "trm_fast"),
     },
     "runs": {
-        *("analysis", "fingerprints", "layout", "published_fingerprints", "result", "row_file"),
-        *("run", "runs", "series", "series_set", "snapshots", "storage", "table", "times"),
+        *("analysis", "fingerprints", "layout", "lineage", "published_fingerprints", "result"),
+        *("row_file", "run", "runs", "saved_circuit", "series", "series_set", "snapshots"),
+        *("storage", "table", "times"),
         "training_spectrum",
     },
 }

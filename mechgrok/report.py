@@ -76,7 +76,7 @@ def write_report(run: Run, progress: bool = True) -> Path:
     Raises RunError for a run without a checkpoint or an evaluation.
     """
     analyse(run, progress=progress)
-    views, bundles = _attention(run)
+    views, bundles = attention_of(run[-1], "at the last checkpoint")
     drawn = [_page.figure(discovery.load("plots", name)(run), name) for name in FIGURES]
     title = f"{run.name}: {run.config.preset}, seed {run.seed}"
     sections = [
@@ -200,14 +200,14 @@ class _Examples:
     patterns: Float[np.ndarray, "rows layers heads queries sources"]
 
 
-def _attention(run: Run) -> tuple[str, list[str]]:
-    """Views of a few test rows at the last checkpoint, and the script they need."""
-    found = _examples(run[-1])
+def attention_of(checkpoint: Any, moment: str, name: str = "attention") -> tuple[str, list[str]]:
+    """Views of a few test rows, and the script they need; `name` is used once per page."""
+    found = _examples(checkpoint)
     if found is None:
         return _page.paragraph("Does not apply: the model has no attention patterns.", "absent"), []
-    view = attention.plot(found.tokens, found.patterns, found.titles)
+    view = attention.plot(found.tokens, found.patterns, found.titles, name)
     note = (
-        "A few rows of the test split at the last checkpoint, one map per head: the token of a "
+        f"A few rows of the test split {moment}, one map per head: the token of a "
         "line attends to the token of a column; darker is more, grey lies in the future."
     )
     return _page.paragraph(note) + view.body, [attention.bundle()]

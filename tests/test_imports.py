@@ -20,8 +20,8 @@ ANYONE = ("config", "options", "maths", "discovery")
 # Layer -> what of ours it may import; the longest name that fits a module is its layer. DESIGN.md's
 # table, with these additions: options stands beside config; whoever may load things by name may
 # import discovery (training, checkpoint and the rest of runs, plots); the files of `runs` that are
-# plain data (result, series, series_set, storage, layout, table, training_spectrum) go where
-# run.py goes.
+# plain data (result, saved_circuit, series, series_set, storage, layout, table, training_spectrum)
+# go where run.py goes.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "maths": ("maths",),
     "config": ("config",),
@@ -37,22 +37,25 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "training": (
         "training", *ANYONE, "presets", "runs", "tasks", "models",
         "interventions.perturbation", "interventions.transplant",
+        "interventions.null_donors", "interventions.weight_parts",
     ),
     "measures": ("measures", *ANYONE, "runs", "interventions", "circuits", "tasks", "models"),
     "plots": (
-        "plots", *ANYONE, "runs.run", "runs.result", "runs.series", "runs.series_set",
-        "runs.storage", "runs.table", "runs.training_spectrum",
+        "plots", *ANYONE, "runs.run", "runs.result", "runs.saved_circuit", "runs.series",
+        "runs.series_set", "runs.storage", "runs.table", "runs.training_spectrum",
     ),
     # at the top of the package: everything, and nobody below imports them
     "plotting": EVERYTHING,
     "figures": EVERYTHING,
     "report": EVERYTHING,
     "_origin": EVERYTHING,
+    "checkpoint_circuit": EVERYTHING,
     "_page": EVERYTHING,
     "_summary": EVERYTHING,
     "sharing": EVERYTHING,
     "sweep_page": EVERYTHING,
     "training_spectra": EVERYTHING,
+    "view": EVERYTHING,
     "cli": EVERYTHING,
     "__main__": EVERYTHING,
     "": EVERYTHING,
@@ -210,6 +213,9 @@ PLANTED = [
     ("tasks/binary.py", "from mechgrok.runs import run", "tasks may import"),
     ("models/hooked.py", "from mechgrok.tasks._rows import Rows", "models may import"),
     ("interventions/ablation.py", "from mechgrok.models import transformer", "interventions may"),
+    ("circuits/graph.py", "from mechgrok.tasks import binary", "circuits may import"),
+    ("circuits/graph.py", "def late():\n    from mechgrok.runs import run", "circuits may import"),
+    ("circuits/graph.py", "from mechgrok.models import transformer", "circuits may import"),
     ("runs/run.py", "def late():\n    from mechgrok.models import hooked", "runs may import"),
     ("runs/checkpoint.py", "from mechgrok.training import losses", "runs.checkpoint may import"),
     ("runs/run.py", "from mechgrok.measures import gini", "runs may import"),

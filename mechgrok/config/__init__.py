@@ -21,6 +21,7 @@ from mechgrok.config.run import (
     Schedule,
     Seeds,
     Stop,
+    Transfer,
 )
 from mechgrok.config.tasks import (
     BinaryTask,
@@ -58,5 +59,6 @@ __all__ = [
     "Stop",
     "TRMModel",
     "TaskConfig",
+    "Transfer",
     "TransformerModel",
 ]

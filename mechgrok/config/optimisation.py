@@ -59,6 +59,10 @@ class AdamW:
     """Rows per step; None, or a number at least the training set's size, is full batch."""
     batch_share: float | None = None
     """At most this share of the training rows per step, rounded up; None for no such limit."""
+    update: Literal["adam", "atan2"] = "adam"
+    """`adam` divides by root and eps; `atan2` takes 1.27 atan2(moment, root) and needs no eps."""
+    clip_norm: float | None = None
+    """The gradient is scaled down to at most this norm, over all weights; None for no limit."""
     ema: float | None = None
     """Decay of an exponential average of the weights, saved beside the raw ones; None for none."""
 

@@ -104,6 +104,30 @@ class Perturbation:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """Parts of another run's weights to start from, and which parts are trained.
+
+    `embedding` is W_E, W_U and b_U; `body` is attention, MLP, W_pos and normalisations.
+    """
+
+    donor: str | None = None
+    """A run directory or checkpoint file; None for no transfer."""
+    step: int | None = None
+    """Checkpoint of a donor that is a run directory; None for its last."""
+    parts: tuple[str, ...] = ("body",)
+    """What is taken: embedding, body, or weights by their last name, such as W_E."""
+    change: Literal["none", "spectrum_matched", "w_out_permuted", "random_init"] = "none"
+    """A null donor made of the weights: random singular vectors with their singular values; rows of
+    W_out permuted against its neurons; or a new initialisation of the donor's model."""
+    seed: int = 0
+    """Of that change."""
+    without_neurons: tuple[int, ...] = ()
+    """Neurons of the donor's last block that are taken with zero weights."""
+    train: tuple[str, ...] = ("embedding", "body")
+    """What is trained; the rest keeps its bits, without decay."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """When training ends."""
 
@@ -138,8 +162,10 @@ class RunConfig:
     """One seed per source of chance."""
     init_from: str | None = None
     """A run directory or checkpoint file whose weights (only) a new run starts from."""
+    transfer: Transfer = field(default_factory=Transfer)
+    """What is taken from another run, and what is frozen."""
     perturbation: Perturbation = field(default_factory=Perturbation)
-    """What is done to the initial weights, those of `init_from` too."""
+    """What is done to the initial weights, those of `init_from` and `transfer` too."""
     stop: Stop = field(default_factory=Stop)
     """When to end."""
     device: str = "cpu"
@@ -156,8 +182,9 @@ class RunConfig:
         data = _changed(self)
         for name in ("preset", "stop", "device", "threads"):
             data.pop(name, None)
-        if not data["perturbation"]:  # younger than the first digests
-            data.pop("perturbation")
+        for name in ("perturbation", "transfer"):  # younger than the first digests
+            if not data[name]:
+                data.pop(name)
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,6 +8,9 @@
     causal_trace      the same from a run with noise on its embedding
     mg.path_patch     only the direct path from senders to receivers
     metric            logit_diff, correct_minus_mean, loss, accuracy, margin
+    mg.transplant     weights of another model, as long as a `with` lasts: units closed under the
+                      gauges of heads and neurons, and the groups embedding and body
+    mg.patch_across   each node of a donor in a recipient, beside null donors
     get_act_patch_*   TransformerLens's grids, faster; act_patch for any set of nodes
     changed_operand, derangement   which rows to corrupt with
 
@@ -15,6 +18,7 @@ Nothing outlives its `with` or call, also after an exception.
 """
 
 from mechgrok.interventions.ablation import ablate, ablate_frequencies
+from mechgrok.interventions.across import Across, patch_across
 from mechgrok.interventions.corruption import changed_operand, derangement
 from mechgrok.interventions.frequencies import edit_frequencies
 from mechgrok.interventions.grids import (
@@ -29,11 +33,16 @@ from mechgrok.interventions.metrics import Metric, metric
 from mechgrok.interventions.node import Node, nodes
 from mechgrok.interventions.patching import Patched, causal_trace, patch
 from mechgrok.interventions.paths import path_patch
+from mechgrok.interventions.transplant import Transplant, transplant
+from mechgrok.interventions.weight_parts import Part
 
 __all__ = [
+    "Across",
     "Metric",
     "Node",
+    "Part",
     "Patched",
+    "Transplant",
     "ablate",
     "ablate_frequencies",
     "act_patch",
@@ -49,5 +58,7 @@ __all__ = [
     "metric",
     "nodes",
     "patch",
+    "patch_across",
     "path_patch",
+    "transplant",
 ]

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
@@ -33,8 +33,8 @@ class HookedTRMConfig:
     """Positions are mixed by an MLP over the position axis; False for attention."""
     n_heads: int = 4
     """Attention heads; unused with mlp_t."""
-    positions: Literal["none", "learned", "rope"] = "none"
-    """Position encoding."""
+    positions: str = "none"
+    """Position encoding: none, learned or rope."""
     rope_theta: float = 10_000.0
     """Base of the rotation rates."""
     expansion: float = 4.0
@@ -85,6 +85,8 @@ class HookedTRMConfig:
                 "model.positions = 'rope' rotates queries and keys, and model.mlp_t has none; "
                 "set model.mlp_t false, or another position encoding"
             )
+        if self.compile and not self.mlp_t:
+            raise ConfigError("model.compile is for model.mlp_t; set it false for attention")
         if self.positions == "rope" and self.d_head % 2:
             raise ConfigError(f"rope turns pairs of values; a head has {self.d_head} of them")
         if torch.device(self.device).type == "mps":

@@ -51,7 +51,8 @@ class Attention(nn.Module):
         q, k, v = (torch.einsum("bsd,hde->bshe", x, w) for w in (self.W_Q, self.W_K, self.W_V))
         q, k, v = points.hook_q(q), points.hook_k(k), points.hook_v(v)
         if rotary is not None:
-            q, k = points.hook_rot_q(rotate(q, rotary)), points.hook_rot_k(rotate(k, rotary))
+            own = rotary[:, : x.shape[1]]
+            q, k = points.hook_rot_q(rotate(q, own)), points.hook_rot_k(rotate(k, own))
         scores = torch.einsum("bqhe,bkhe->bhqk", q, k) / self.W_Q.shape[-1] ** 0.5
         pattern = points.hook_pattern(points.hook_attn_scores(scores).softmax(-1))
         z = points.hook_z(torch.einsum("bhqk,bkhe->bqhe", pattern, v))

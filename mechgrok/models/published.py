@@ -2,7 +2,8 @@
 
 `load_nanda` reads the files of progress-measures-paper (Nanda et al. 2023, arXiv 2301.05217),
 `load_openai_grok` weights of openai/grok (Power et al. 2022, arXiv 2201.02177),
-`load_transformer_lens` a saved HookedTransformer state dict. Sizes come from the tensors; what a
+`load_transformer_lens` a saved HookedTransformer state dict, `load_trm` weights of the Tiny
+Recursive Model (arXiv 2510.04871). Sizes come from the tensors; what a
 file leaves open or contradicts is said, never guessed.
 
     published = load_nanda("theirs.pth")
@@ -15,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mechgrok.config import TransformerModel
-from mechgrok.models import _grok, _nanda, _state_dict
+from mechgrok.config import TransformerModel, TRMModel
+from mechgrok.models import _grok, _nanda, _state_dict, _trm_names
 from mechgrok.models._foreign import PublishedError as PublishedError
 from mechgrok.models._foreign import digest_of, read_file
 from mechgrok.models.post_ln import PostLN
 from mechgrok.models.transformer import Transformer
+from mechgrok.models.trm import HookedTRM, HookedTRMConfig
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Origin:
     file: str
     """Its name, without the folder; `state dict` for tensors given directly."""
     format: str
-    """nanda, openai_grok or transformer_lens."""
+    """nanda, openai_grok, transformer_lens or trm."""
     sha256: str
     """Of the whole file, or of names and bytes of tensors given directly."""
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +54,7 @@ class Origin:
 class Published:
     """A model somebody else trained."""
 
-    model: Transformer | PostLN
+    model: Transformer | PostLN | HookedTRM
     """In eval mode, on the cpu, in the dtype of the file."""
     origin: Origin
     """Where it comes from."""
@@ -118,3 +120,25 @@ def load_transformer_lens(
     saved, digest = read_file(file)
     model, settings = _state_dict.read(saved, config, file.name)
     return Published(model, Origin(file.name, "transformer_lens", digest, config=settings))
+
+
+def load_trm(
+    state_dict: str | Path | Mapping[str, Any],
+    config: Mapping[str, Any] | HookedTRMConfig | TRMModel | None = None,
+) -> Published:
+    """Weights of the Tiny Recursive Model under the original's parameter names: tensors, or a file.
+
+    Leading `_orig_mod.`, `model.` and `inner.` are taken off. `config` is the original's mapping
+    (its `arch` part, or the whole) or one of ours; sizes come from the tensors, and what neither
+    tells takes the original's default (3 H cycles, 6 L cycles, 8 heads, rope, 16 passes, 16 puzzle
+    positions where there is a puzzle vector). Computes in the dtype of the weights, where the
+    original computes in bfloat16. Raises PublishedError for a vocabulary or sizes that do not fit,
+    missing or unexpected tensors, and several puzzle vectors.
+    """
+    if isinstance(state_dict, Mapping):
+        name, saved, digest = "state dict", state_dict, None
+    else:
+        name = Path(state_dict).name
+        saved, digest = read_file(Path(state_dict))
+    model, tensors, settings = _trm_names.read(saved, config, name)
+    return Published(model, Origin(name, "trm", digest or digest_of(tensors), config=settings))

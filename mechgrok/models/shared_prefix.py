@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from mechgrok.models import post_ln_prefix, pre_ln_prefix
+from mechgrok.models import post_ln_prefix, pre_ln_prefix, trm_fast
 from mechgrok.models.hooked import has_hooks
 from mechgrok.models.post_ln import PostLN
 from mechgrok.models.prefix_rows import ends, spread
@@ -58,9 +58,11 @@ def answer_logits(
     """
     check_tokens(model.cfg, tokens)
     wanted = _positions(positions, tokens.shape[1])
-    if has_hooks(model) or refusal(model) is not None:
+    if has_hooks(model) or _noisy(model) or refusal(model) is not None:
         noise = {"generator": generator} if _noisy(model) else {}
         logits = model(tokens, **noise)[:, list(wanted)]
+    elif isinstance(model, HookedTRM):
+        logits = trm_fast.segments(model, tokens, wanted)[-1].logits
     else:
         family = family_of(model)
         found = ends(model, tokens, wanted, family.read, family.leave)
@@ -105,6 +107,10 @@ def answer_neurons(
     """
     if model.cfg.attn_only:
         raise ValueError("the model has attention only, so it has no neurons")
+    if isinstance(model, HookedTRM):
+        name = f"cycle.{model.cfg.cycles - 1}.blocks.{model.cfg.n_layers - 1}.mlp.hook_post"
+        place = _positions(position, tokens.shape[1])[0] + model.cfg.puzzle_positions
+        return model.run_with_cache(tokens, names_filter=name)[1][name][:, place]
     check_tokens(model.cfg, tokens)
     wanted = _positions(position, tokens.shape[1])
     if has_hooks(model) or refusal(model) is not None:
@@ -119,8 +125,10 @@ def answer_neurons(
 
 def refusal(model: Any) -> str | None:
     """The setting for which the hooked forward is used instead; None when the fast one is exact."""
-    if type(model) not in (HookedTransformer, Transformer, PostLN):
+    if type(model) not in (HookedTransformer, Transformer, PostLN, HookedTRM):
         return f"model class {type(model).__name__}"
+    if isinstance(model, HookedTRM):
+        return None
     if _noisy(model):
         return "dropout or weight noise in training"
     for name, default in _defaults():

@@ -99,8 +99,8 @@ def n_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def check_tokens(cfg: HookedTransformerConfig, tokens: Tensor) -> None:
-    """Raise ValueError for rows longer than n_ctx or ids outside the vocabulary."""
+def check_tokens(cfg: Any, tokens: Tensor) -> None:
+    """Raise ValueError for rows longer than the config's n_ctx or ids outside its vocabulary."""
     if tokens.numel() == 0:
         raise ValueError(f"tokens are empty: shape {list(tokens.shape)}")
     if tokens.shape[-1] > cfg.n_ctx:

@@ -83,6 +83,11 @@ class HookedTRM(StrictHooks):
         return ("z_H_init", "z_L_init", *puzzle)
 
     @property
+    def scale(self) -> float:
+        """What embeddings are multiplied by: sqrt(d_model), over sqrt(2) with learned positions."""
+        return math.sqrt(self.cfg.d_model / (2 if self.cfg.positions == "learned" else 1))
+
+    @property
     def noisy(self) -> bool:
         """Whether a forward pass now draws numbers: in training with several passes."""
         return self.training and self.cfg.halt_max_steps > 1
@@ -125,9 +130,8 @@ class HookedTRM(StrictHooks):
         return found
 
     def _input(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch length d_model"]:
-        """x: sqrt(d_model) times the embeddings, as learned positions have it divided by sqrt 2."""
-        cfg, scale = self.cfg, math.sqrt(self.cfg.d_model)
-        scale = scale / math.sqrt(2) if cfg.positions == "learned" else scale
+        """x: token and puzzle embeddings, and learned positions."""
+        cfg, scale = self.cfg, self.scale
         x = self.hook_embed(scale * self.embed.W_E[tokens])
         if cfg.puzzle_positions:
             x = torch.cat([self.first(scale).expand(len(x), -1, -1), x], dim=1)
@@ -178,11 +182,12 @@ class Halting:
             drawn = torch.randint(2, model.cfg.halt_max_steps + 1, (rows,), **kind)
             self.least = explores * drawn
 
-    def keep(self, new: Tensor, old: Tensor) -> Tensor:
-        """The new state of rows that run, the old one of the others."""
+    def keep(self, new: Tensor, old: Tensor, axis: int = 0) -> Tensor:
+        """The new state of rows that run, the old one of the others; `axis` counts rows."""
         if not self.adaptive or self.taken == 0:
             return new
-        return torch.where(self.active[:, None, None], new, old)
+        shape = [-1 if i == axis else 1 for i in range(new.ndim)]
+        return torch.where(self.active.view(shape), new, old)
 
     def after(self, halt: Float[Tensor, "batch 2"]) -> None:
         """Halt the rows that want to and have taken the passes they must."""

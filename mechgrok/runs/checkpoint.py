@@ -1,7 +1,7 @@
 """A checkpoint: the weights at one step, with the model and task rebuilt around them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from mechgrok.config import RunConfig
 from mechgrok.models import hooked
 from mechgrok.models.shared_prefix import row_logits
 from mechgrok.runs import layout
+from mechgrok.runs.lineage import lineage
 from mechgrok.runs.storage import RunError, read_tensors
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ class Checkpoint:
     def seed(self) -> int:
         """The run's base seed."""
         return self.config.seeds.base
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """What it comes from, nearest first: its run, its parents, an initialisation."""
+        return lineage(self.config, None if self.run is None else self.run.path)
+
+    def untrained(self, seed: int) -> "Checkpoint":
+        """The same config's model at another initialisation, at step 0 and without a run."""
+        config = replace(self.config, seeds=replace(self.config.seeds, init=seed))
+        weights = {n: w.detach() for n, w in hooked.weights(build_model(config, self.task)).items()}
+        return Checkpoint(config, 0, weights)
 
     @property
     def name(self) -> str:

@@ -19,8 +19,10 @@ FILES: Final = {
     "analysis/<measure>.npz": "its arrays; run.measure",
     "analysis/spectrum.json": "eigenvalues of training and what decided them; mechgrok spectra",
     "analysis/eigenvalues.npy": "the trusted ones alone, complex; mechgrok spectra",
+    "analysis/circuit_XXXXXXXX.json": "edges of a checkpoint and what they do; mg.circuit",
     "figures/": "figures as html, and png where a browser is found; mechgrok plot",
     "report.html": "the whole run on one page; mechgrok report",
+    "view.html": "attention, patches and circuit of a checkpoint or two; mechgrok view",
     ".lock": "held by the process that trains",
 }
 """One line per file. `mechgrok import` writes the first five, and nothing to resume from."""

@@ -44,7 +44,7 @@ class Queries:
     """The published test types; an atomic query has NONE for its second fact."""
 
     @property
-    def trained(self) -> Int[np.ndarray, "n+m 2"]:
+    def trained(self) -> Int[np.ndarray, "_ 2"]:
         """All two-hop queries trained on."""
         return np.concatenate([self.inferred, self.added])
 
@@ -63,9 +63,6 @@ def draw(config: CompositionTask, seeds: Seeds) -> Queries:
     known = every[hops == 0]
     for_training = chance.random(len(known)) > config.iid_share
     pool = known[for_training]
-    wanted = _wanted(config, graph, len(pool))
-    taken = np.zeros(len(pool), dtype=bool)
-    taken[chance.choice(len(pool), wanted, replace=False)] = True
     most = config.test_rows
     types = {
         "id_atomic": capped(atomic(np.flatnonzero(~graph.ood)), most, chance),
@@ -74,6 +71,9 @@ def draw(config: CompositionTask, seeds: Seeds) -> Queries:
         "test_inferred_ood": capped(every[hops == 2], most, chance),
     }
     _refuse_empty(types)
+    wanted = _wanted(config, graph, len(pool))
+    taken = np.zeros(len(pool), dtype=bool)
+    taken[chance.choice(len(pool), wanted, replace=False)] = True
     more = np.random.default_rng(seeds.following("augmentation"))
     added = _added(config, graph, types["test_inferred_ood"], more)
     if config.regime == "both_full_sham":
@@ -104,7 +104,7 @@ def _wanted(config: CompositionTask, graph: Graph, pool: int) -> int:
     if not 0 < wanted <= pool:
         raise ConfigError(
             f"task.phi = {config.phi} asks for {wanted} two-hop queries of {known} facts; this "
-            f"graph has {pool}: expected phi above 0, at most {pool / known:.4f}"
+            f"graph has {pool}: expected phi above 0, at most {pool * 1000 // known / 1000}"
         )
     return wanted
 

@@ -101,7 +101,7 @@ class _Groups:
     """Facts grouped by an entity."""
 
     order: Int[np.ndarray, " facts"]
-    start: Int[np.ndarray, " entities+1"]
+    start: Int[np.ndarray, " _"]
 
     @classmethod
     def of(cls, entity: Int[np.ndarray, " facts"], entities: int) -> "_Groups":

@@ -48,25 +48,26 @@ def lay_out(kind: str, graph: Graph, queries: Int[np.ndarray, "rows 2"]) -> Layo
     known = names(graph.entities, graph.relations)
     vocabulary = (PAD, *known) if kind == "trm" else tuple(known)
     entity = vocabulary.index("<e_0>")
-    parts = _parts(graph, queries, entity, entity + graph.entities)
+    ids = parts(graph, queries, entity, entity + graph.entities)
     two = queries[:, 1] != NONE
     end = np.full_like(two, vocabulary.index("</a>"), dtype=int)
-    h, r1, r2, t = (parts[name] for name in ("h", "r1", "r2", "t"))
+    h, r1, r2, t = (ids[name] for name in ("h", "r1", "r2", "t"))
     if kind == "causal":
         whole = _by_kind(two, [h, r1, r2, t, end], [h, r1, t, end, end])
         at = _by_kind(two, [2, 3], [1, 2])  # the token before the tail, and the tail
         labels = np.take_along_axis(whole, at + 1, axis=1)
-        return Layout(vocabulary, whole[:, :-1], at, labels, parts)
+        return Layout(vocabulary, whole[:, :-1], at, labels, ids)
     nothing = np.full_like(end, IGNORE)
     whole = _by_kind(two, [h, r1, r2, t, end], [h, r1, t, end, nothing])
     at = _by_kind(two, [3, 4, 0, 1, 2], [2, 3, 0, 1, 4])
     tokens = np.where(np.arange(LENGTH) < 2 + two[:, None], whole, vocabulary.index(PAD))
-    return Layout(vocabulary, tokens, at, np.take_along_axis(whole, at, axis=1), parts)
+    return Layout(vocabulary, tokens, at, np.take_along_axis(whole, at, axis=1), ids)
 
 
-def _parts(
+def parts(
     graph: Graph, queries: Int[np.ndarray, "rows 2"], entity: int, relation: int
 ) -> dict[str, Int[np.ndarray, " rows"]]:
+    """Ids of h, r1, b, r2 and t, where those of entities and relations begin at the given ones."""
     first, second = queries.T
     two = second != NONE
     last = np.where(two, second, first)

@@ -17,8 +17,8 @@ from jaxtyping import Int
 
 from mechgrok.config import CompositionTask, ConfigError
 from mechgrok.tasks._augmentation import TYPES, Queries
-from mechgrok.tasks._graph import NONE, Graph
-from mechgrok.tasks._layouts import names
+from mechgrok.tasks._graph import NONE, Graph, atomic
+from mechgrok.tasks._layouts import names, parts
 
 END: Final = "</a>"
 QUERY: Final = re.compile(r"<e_(\d+)><r_(\d+)>(?:<r_(\d+)>)?")
@@ -55,44 +55,36 @@ def _lines(items: Iterable[Any]) -> str:
     return "[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]\n"
 
 
-def _items(
-    graph: Graph, queries: Int[np.ndarray, "n 2"], known: Sequence[str]
-) -> list[dict[str, str]]:
+def _items(graph: Graph, queries: Int[np.ndarray, "n 2"], known: list[str]) -> list[dict[str, str]]:
+    ids = parts(graph, queries, 0, graph.entities)
     found: list[dict[str, str]] = []
-    for first, second in queries.tolist():
-        h, r1, t = _names(graph, first, known)
-        prompt = h + r1
-        if second != NONE:
-            _, r2, t = _names(graph, second, known)
-            prompt += r2
-        found.append({"input_text": prompt, "target_text": prompt + t + END})
+    for h, r1, r2, t in zip(*(ids[name].tolist() for name in ("h", "r1", "r2", "t")), strict=True):
+        prompt = known[h] + known[r1] + ("" if r2 == NONE else known[r2])
+        found.append({"input_text": prompt, "target_text": prompt + known[t] + END})
     return found
 
 
-def _triples(graph: Graph, facts: Int[np.ndarray, " n"], known: Sequence[str]) -> list[list[str]]:
-    return [list(_names(graph, fact, known)) for fact in facts.tolist()]
-
-
-def _names(graph: Graph, fact: int, known: Sequence[str]) -> tuple[str, str, str]:
-    head, relation, tail = graph.head[fact], graph.relation[fact], graph.tail[fact]
-    return known[head], known[graph.entities + relation], known[tail]
+def _triples(graph: Graph, facts: Int[np.ndarray, " n"], known: list[str]) -> list[list[str]]:
+    ids = parts(graph, atomic(facts), 0, graph.entities)
+    of = zip(*(ids[name].tolist() for name in ("h", "r1", "t")), strict=True)
+    return [[known[i] for i in fact] for fact in of]
 
 
 def read(config: CompositionTask) -> Queries:
     """The queries of `config.folder`.
 
-    Raises ConfigError for a file that is missing or damaged, a vocabulary that does not fit, a query
-    that does not follow from the facts, a fine-tuning set, and settings that the folder holds.
+    Raises ConfigError for a file that is missing or damaged, a vocabulary that does not fit, a
+    query that does not follow from the facts, a fine-tuning set, and settings the folder holds.
     """
     _refuse_settings(config)
     folder = _Folder(Path(config.folder or ""))
     graph = folder.graph()
     train = folder.queries("train.json", graph)
-    atomic = train[train[:, 1] == NONE, 0]
-    missing = len(graph) - len(np.unique(atomic))
-    if missing or len(atomic) > len(graph):
+    single = train[train[:, 1] == NONE, 0]
+    missing = len(graph) - len(np.unique(single))
+    if missing or len(single) > len(graph):
         raise ConfigError(
-            f"{folder.path / 'train.json'} has {len(atomic)} atomic queries, {missing} of the "
+            f"{folder.path / 'train.json'} has {len(single)} atomic queries, {missing} of the "
             f"{len(graph)} facts have none; expected one of every fact (a fine-tuning set is made "
             f"with task.finetune on the folder it starts from)"
         )

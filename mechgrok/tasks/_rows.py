@@ -114,7 +114,7 @@ class Rows:
         ]
 
     def files(self) -> dict[str, str]:
-        """Text of further files, by name, in which the task is published; none unless it says so."""
+        """Text of further files, by name, in which a task is published; usually none."""
         return {}
 
     def to_dataset(self) -> "DatasetDict":

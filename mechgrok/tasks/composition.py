@@ -158,6 +158,8 @@ def check(config: CompositionTask) -> None:
             raise ConfigError(
                 f"task.{name} = {getattr(config, name)}; expected a share strictly between 0 and 1"
             )
+    if not 0 < config.phi < float("inf"):
+        raise ConfigError(f"task.phi = {config.phi}; expected a number above 0")
     _check_finetune(config)
     if config.regime not in REGIMES:
         raise ConfigError(f"task.regime = {config.regime!r}; expected one of {list(REGIMES)}")

@@ -8,6 +8,7 @@ from torch import nn
 from mechgrok.config import ConfigError, Perturbation, RunConfig
 from mechgrok.interventions.perturbation import perturb
 from mechgrok.runs.checkpoint import load_weights, read_weights
+from mechgrok.training.parts import take_parts
 
 
 def check_perturbation(asked: Perturbation) -> None:
@@ -22,10 +23,13 @@ def check_perturbation(asked: Perturbation) -> None:
 
 
 def initialise(model: nn.Module, config: RunConfig) -> None:
-    """Weights of `init_from`, then the perturbation; not for a run that is resumed."""
+    """Weights of `init_from` or parts of a donor, then the perturbation; not for a resumed run."""
     check_perturbation(config.perturbation)
+    if config.init_from is not None and config.transfer.donor is not None:
+        raise ConfigError("init_from and transfer.donor are both given; expected one of them")
     if config.init_from is not None:
         load_weights(model, read_weights(config.init_from))
+    take_parts(model, config)
     if config.perturbation.seed is not None:
         chance = torch.Generator().manual_seed(config.perturbation.seed)
         perturb(model, config.perturbation.scale, chance)

@@ -51,11 +51,13 @@ Loss = Callable[[Any, Batch, torch.Generator], tuple[Float[Tensor, ""], Parts]]
 
 def make(config: LossConfig) -> Loss:
     """The loss of a config. Raises ConfigError for an unknown name."""
-    if isinstance(config, HaltingCrossEntropy):
-        return _halting(config)
-    if config.name != "cross_entropy":
-        names = ["cross_entropy", "halting_cross_entropy"]
+    names = ["cross_entropy", "halting_cross_entropy"]
+    if config.name not in names:
         raise ConfigError(f"loss.name = {config.name!r}; expected one of {names}")
+    return _plain(config) if isinstance(config, CrossEntropy) else _halting(config)
+
+
+def _plain(config: CrossEntropy) -> Loss:
     in_float64 = config.dtype == "float64"
 
     def loss(

@@ -20,6 +20,8 @@ def make(
     """
     _check(config)
     trained = list(parameters)
+    if config.update == "atan2":
+        return AdamAtan2(trained, config)
     if config.weight_decay_form != "to_zero" or config.noise_factor > 0:
         return PowerAdam(trained, config, noise)
     return torch.optim.AdamW(
@@ -30,6 +32,43 @@ def make(
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+class AdamAtan2(torch.optim.Optimizer):
+    """Adam whose step is a * atan2(m, b * sqrt(v)), the same at every scale of the loss.
+
+    Everett et al. (2024, arXiv 2407.05872) with a = 1.27 and b = 1; the decay comes first, to 0.
+    """
+
+    def __init__(self, trained: list[nn.Parameter], config: AdamW) -> None:
+        super().__init__(trained, {"lr": config.lr})
+        self.config = config
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update; a closure is refused."""
+        if closure is not None:
+            raise ValueError("this optimiser takes no closure")
+        beta1, beta2 = self.config.betas
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["step"] = torch.tensor(0.0)
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                state["step"] += 1
+                step, m, v = int(state["step"]), state["exp_avg"], state["exp_avg_sq"]
+                m.lerp_(p.grad, 1 - beta1)
+                v.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                root = (v / (1 - beta2**step)).sqrt_()
+                p.mul_(1 - group["lr"] * self.config.weight_decay)
+                p.sub_(torch.atan2(m / (1 - beta1**step), root), alpha=group["lr"] * ATAN2_SCALE)
+
+
+ATAN2_SCALE = 1.27
+"""a: as large a step as Adam's where the moments agree (4 / pi)."""
 
 
 class PowerAdam(torch.optim.Adam):
@@ -106,8 +145,15 @@ def _check(config: AdamW) -> None:
         "anneal_steps": config.anneal_steps is None or config.anneal_steps >= 1,
         "batch_size": config.batch_size is None or config.batch_size >= 1,
         "batch_share": config.batch_share is None or 0 < config.batch_share <= 1,
+        "clip_norm": config.clip_norm is None or config.clip_norm > 0,
         "ema": config.ema is None or 0 <= config.ema < 1,
     }
+    other = config.weight_decay_form != "to_zero" or config.noise_factor > 0
+    if config.update == "atan2" and other:
+        raise ConfigError(
+            "optim.update = 'atan2' has weight decay to_zero and no noise; set "
+            "optim.weight_decay_form to_zero and optim.noise_factor 0"
+        )
     for name, fine in limits.items():
         if not fine:
             raise ConfigError(f"optim.{name} = {getattr(config, name)}; out of range")

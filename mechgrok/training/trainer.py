@@ -3,8 +3,9 @@
 Order at start:
 1. the run's own directory, when it is there;
 2. otherwise `init_from`: the weights only, strictly;
-3. otherwise from scratch.
-After 2 and 3 the perturbation, if there is one.
+3. otherwise from scratch, with the parts a transfer takes from its donor.
+After 2 and 3 the perturbation, if there is one. What a transfer freezes is no parameter of the
+optimiser.
 """
 
 import math
@@ -31,6 +32,7 @@ from mechgrok.training.fingerprint import Fingerprint
 from mechgrok.training.guards import interruptible, refuse_existing, refuse_other, use_threads
 from mechgrok.training.initial import initialise
 from mechgrok.training.metrics import MetricsLog
+from mechgrok.training.parts import facts, freeze
 from mechgrok.training.progress import Display
 from mechgrok.training.provenance import provenance
 from mechgrok.training.schedule import checkpoint_rule
@@ -117,6 +119,7 @@ class _Trainer:
         model = build_model(config, self.task)
         if resume_step(self.directory) is None:
             initialise(model, config)
+        freeze(model, config.transfer)
         trained = [w for w in weights(model).values() if w.requires_grad]
         optim, rows = config.optim, self.task.splits["train"]
         noise = torch.Generator(config.device).manual_seed(config.seeds.noise)
@@ -137,7 +140,7 @@ class _Trainer:
         resumed = resume_step(self.directory)
         remove_temporary(self.directory)
         model: Any = self.state.model
-        facts = {
+        said = {
             "rows_per_step": self.state.batches.size,
             "full_batch": self.state.batches.full,
             "hooked_forward_because": refusal(model),
@@ -146,7 +149,8 @@ class _Trainer:
         if resumed is None:
             self.fingerprint.start(None)
             self.log.clear()
-            write_json(self.directory / "provenance.json", provenance(self.config, facts))
+            said |= facts(self.config, model)
+            write_json(self.directory / "provenance.json", provenance(self.config, said))
         else:
             self.state.restore(self.directory, resumed)
             self.fingerprint.start(resumed)
@@ -250,6 +254,9 @@ class _Trainer:
         if not math.isfinite(float(loss.detach())):
             self._diverged(f"loss {float(loss.detach())}")
         loss.backward()
+        if config.optim.clip_norm is not None:
+            trained = [weight for _, weight in state.trained()]
+            torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
         state.optimizer.step()
         if config.optim.ema is not None:
             for name, weight in weights(state.model).items():

@@ -20,6 +20,7 @@ from mechgrok.interventions.ablation import record
 from mechgrok.interventions.coverage import has_hooks
 from mechgrok.interventions.node import Node, nodes
 from mechgrok.interventions.patches import Patch, hooks, patches_from
+from mechgrok.interventions.weight_parts import CLOSED_BY, UNITS
 
 P = 5
 PAIRS = torch.cartesian_prod(torch.arange(P), torch.arange(P))
@@ -39,11 +40,26 @@ def config_of(name: str) -> Any:
     return replace(kind(), **{key: value for key, value in given.items() if key in known})
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def model(request: pytest.FixtureRequest) -> Any:
-    build = discovery.load("models", request.param)
-    made = build(config_of(request.param), d_vocab=P + 1, n_ctx=3, d_vocab_out=P, seed=0)
+def built(name: str, seed: int) -> Any:
+    build = discovery.load("models", name)
+    made = build(config_of(name), d_vocab=P + 1, n_ctx=3, d_vocab_out=P, seed=seed)
     return made.double().eval()
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name: str) -> Any:
+    return built(name, seed=0)
+
+
+@pytest.fixture(scope="module")
+def donor(name: str) -> Any:
+    """The same model at another initialisation."""
+    return built(name, seed=1)
 
 
 def everything(model: Any) -> list[Node]:
@@ -119,6 +135,51 @@ def test_a_predicted_linear_effect_is_the_hooked_one(model: Any) -> None:
     predicted = step @ model.unembed.W_U
     assert float(predicted.detach().abs().max()) > 0.1
     same(logits(model, [Patch(last, own + step)]) - before, predicted)
+
+
+def units(model: Any) -> list[str]:
+    """The groups, and the closed units that a model has: one may be without attention."""
+    here = {name.rsplit(".", 1)[-1] for name, _ in model.named_parameters()}
+    return ["embedding", "body", *(unit for unit in UNITS if here & set(UNITS[unit]))]
+
+
+def test_a_transplanted_into_a_is_the_identity(model: Any) -> None:
+    before = plain(model)
+    assert "neuron" in units(model)
+    for parts in [*units(model), "everything"]:
+        with ours.transplant(model, from_=model, parts=parts) as same_model:
+            assert same_model is model
+            assert torch.equal(plain(model), before)
+
+
+def test_everything_transplanted_is_the_donor(model: Any, donor: Any) -> None:
+    assert not torch.allclose(plain(model), plain(donor))  # the control
+    with ours.transplant(model, from_=donor, parts="everything"):
+        assert torch.equal(plain(model), plain(donor))
+    with ours.transplant(model, from_=donor, parts="embedding,body"):
+        assert torch.equal(plain(model), plain(donor))
+
+
+def test_there_and_back_restores_every_bit(model: Any, donor: Any) -> None:
+    own = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = plain(model)
+    for parts in units(model):
+        with ours.transplant(model, from_=donor, parts=parts):
+            assert not torch.equal(plain(model), before)
+            with ours.transplant(donor, from_=model, parts=parts):
+                pass
+        with pytest.raises(ZeroDivisionError), ours.transplant(model, from_=donor, parts=parts):
+            raise ZeroDivisionError
+        assert all(torch.equal(own[name], p) for name, p in model.named_parameters())
+    assert torch.equal(plain(model), before)
+
+
+def test_a_part_that_its_gauge_does_not_close_is_refused(model: Any, donor: Any) -> None:
+    refused = {name.rsplit(".", 1)[-1] for name, _ in model.named_parameters()} & set(CLOSED_BY)
+    assert {"W_in", "W_out"} <= refused
+    for name in refused:
+        with pytest.raises(ValueError, match=rf"take \(.*{name}.*\) together"):
+            ours.transplant(model, from_=donor, parts=name)
 
 
 def last_stream(model: Any) -> Node:

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mechgrok.config import BinaryTask, ConfigError, CrossEntropy, Seeds, TransformerModel
+from mechgrok.config import (
+    BinaryTask,
+    ConfigError,
+    CrossEntropy,
+    HaltingCrossEntropy,
+    Seeds,
+    TransformerModel,
+    TRMModel,
+)
+from mechgrok.models import trm
 from mechgrok.models.transformer import build
 from mechgrok.tasks._rows import IGNORE as ROWS_IGNORE
 from mechgrok.tasks._rows import Rows
@@ -22,9 +31,12 @@ from mechgrok.training.losses import (
     Batch,
     Parts,
     Surprisal,
+    check,
     cross_entropy,
     make,
     read_logits,
+    stablemax_losses,
+    stablemax_scores,
 )
 
 
@@ -250,5 +262,64 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_loss_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="expected cross_entropy"):
+    with pytest.raises(ConfigError, match="expected one of.*cross_entropy"):
         make(CrossEntropy(name="mse"))
+
+
+def test_stablemax_has_both_branches_and_sums_to_one() -> None:
+    logits = torch.tensor([[-3.0, -0.5, 0.0, 1.0, 9.0]]).double()
+    assert stablemax_scores(logits).tolist() == [[1 / 4, 1 / 1.5, 1.0, 2.0, 10.0]]
+    shares = torch.stack([(-stablemax_losses(logits, torch.tensor([i]))).exp() for i in range(5)])
+    assert float(shares.sum()) == pytest.approx(1, abs=1e-14)
+    assert float(shares[4]) == pytest.approx(10 / (1 / 4 + 1 / 1.5 + 13))
+    random = random_logits(0, 4, 5).double().requires_grad_()
+    labels = torch.tensor([0, 1, 2, 3])
+    assert torch.autograd.gradcheck(lambda x: stablemax_losses(x, labels), (random,))
+    at_one = torch.ones(1, 2, dtype=torch.float64, requires_grad=True)  # where 1 - x is 0
+    (found,) = torch.autograd.grad(stablemax_losses(at_one, torch.tensor([0])).sum(), at_one)
+    assert found.tolist() == [[-0.25, 0.25]]  # 1/4 - 1/2, and 1/4: s is 2 for both, s' is 1
+
+
+@pytest.mark.parametrize("probabilities", ["softmax", "stablemax"])
+def test_the_halting_loss_is_row_means_and_half_the_surprise(probabilities: Any) -> None:
+    task = sequences()
+    of = trm.build(
+        TRMModel(d_model=8, dtype="float64"), d_vocab=5, n_ctx=4, d_vocab_out=5, seed=0
+    ).eval()
+    batch = Batch.of(task, torch.arange(3), "cpu")
+    config = HaltingCrossEntropy(probabilities=probabilities)
+    scalar, parts = make(config)(of, batch, torch.Generator())
+    everything, asked = of(task.tokens), of.unroll(task.tokens)[0].halt[:, 0]
+    total, surprises = 0.0, []
+    for row, (positions, labels) in enumerate(
+        zip(task.answer_positions.tolist(), task.labels.tolist(), strict=True)
+    ):
+        own, right = [], True
+        for at, label in zip(positions, labels, strict=True):
+            if label == IGNORE:
+                continue
+            x = everything[row, at]
+            scores = x.exp() if probabilities == "softmax" else stablemax_scores(x)
+            own.append(-math.log(float((scores[label] / scores.sum()).detach())))
+            right = right and int(x.argmax()) == label
+        halt = 1 / (1 + math.exp(-float(asked[row].detach())))
+        surprises.append(-math.log(halt if right else 1 - halt))
+        total += sum(own) / len(own) + 0.5 * surprises[-1]
+    assert float(scalar.detach()) == pytest.approx(total / 3, rel=1e-12)
+    assert parts["halt_loss"].tolist() == pytest.approx(surprises, rel=1e-12)
+    without = make(HaltingCrossEntropy(probabilities=probabilities, halt_weight=0.0))
+    plain = float(without(of, batch, torch.Generator())[0].detach())
+    assert plain == pytest.approx(total / 3 - sum(surprises) / 6, rel=1e-12)
+
+
+def test_a_halting_term_needs_a_halting_head() -> None:
+    with pytest.raises(ConfigError, match="no halting head; set loss.halt_weight to 0"):
+        check(HaltingCrossEntropy(), model())
+    check(HaltingCrossEntropy(halt_weight=0.0), model())
+    task = sequences()
+    batch = Batch.of(task, torch.arange(3), "cpu")
+    loss = make(HaltingCrossEntropy("halting_cross_entropy", "softmax", 0.0))
+    scalar, parts = loss(model(), batch, torch.Generator())
+    assert float(scalar.detach()) == pytest.approx(float(parts["loss"].mean()), rel=1e-12)
+    with pytest.raises(ConfigError, match="halt_weight = -1"):
+        check(HaltingCrossEntropy(halt_weight=-1.0), model())

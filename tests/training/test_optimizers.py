@@ -74,6 +74,43 @@ def test_honest_is_torchs_adam_with_coupled_decay() -> None:
     assert largest(made, trajectory(torchs(torch.optim.Adam))) < 1e-13
 
 
+def test_atan2_is_its_formula_and_forgets_the_scale_of_the_loss() -> None:
+    config = AdamW(lr=1e-2, weight_decay=DECAY, update="atan2")
+    found = trajectory(lambda w: make(w, config))
+    chance = torch.Generator().manual_seed(0)
+    draw: Any = lambda *shape: torch.randn(*shape, generator=chance).double()  # noqa: E731
+    weights = [draw(4, 3), draw(5)]
+    targets = [(draw(*w.shape), draw(*w.shape)) for w in weights]
+    moments = [(w * 0, w * 0) for w in weights]
+    for t in range(1, 21):
+        for i, (w, (a, b)) in enumerate(zip(weights, targets, strict=True)):
+            grad, (m, v) = 2 * a * (w - b), moments[i]
+            m, v = 0.9 * m + 0.1 * grad, 0.98 * v + 0.02 * grad**2
+            moments[i] = (m, v)
+            angle = torch.atan2(m / (1 - 0.9**t), (v / (1 - 0.98**t)).sqrt())
+            weights[i] = w * (1 - 1e-2 * DECAY) - 1e-2 * 1.27 * angle
+    expected = torch.cat([w.flatten() for w in weights])
+    assert float((found[-1] - expected).abs().max()) < 1e-12
+    assert largest(found, trajectory(torchs(torch.optim.AdamW))) > 1e-3  # the control
+
+
+def test_atan2_has_no_other_decay() -> None:
+    with pytest.raises(ConfigError, match="set optim.weight_decay_form to_zero"):
+        make([nn.Parameter(torch.zeros(1))], AdamW(update="atan2", weight_decay_form="to_init"))
+
+
+def test_a_clipped_gradient_moves_plain_descent_by_its_norm(tmp_path: Path) -> None:
+    """With Adam a scale cancels in the first step but not over steps, and nothing is clipped
+    below the limit."""
+    settings = {"optim.batch_size": 10, "stop.max_steps": 20}
+    free = tiny.train(tiny.config(), tmp_path / "free", **settings)
+    high = tiny.train(tiny.config(), tmp_path / "high", **settings, **{"optim.clip_norm": 1e6})
+    low = tiny.train(tiny.config(), tmp_path / "low", **settings, **{"optim.clip_norm": 0.05})
+    last = [tiny.trained_parts(run.path)["checkpoint 20"] for run in (free, high, low)]
+    assert last[0] == last[1]
+    assert last[2] != last[0]
+
+
 def by_hand(decay: Callable[[Tensor, Tensor, float], Tensor]) -> list[Tensor]:
     """Adam's formula written out, with a decay of (weights, first weights, lr) before it."""
 
@@ -182,7 +219,13 @@ def test_an_epoch_of_the_published_split_has_eight_batches() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("noise_factor", -1.0), ("anneal_steps", 0), ("batch_share", 0.0), ("batch_share", 1.5)],
+    [
+        ("clip_norm", 0.0),
+        ("noise_factor", -1.0),
+        ("anneal_steps", 0),
+        ("batch_share", 0.0),
+        ("batch_share", 1.5),
+    ],
 )
 def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"optim.{name} = {value}"):
@@ -226,3 +269,35 @@ def test_another_noise_seed_is_another_run(noisy: dict[str, Any], tmp_path: Path
     one = tiny.train(tiny.config(), tmp_path / "one", **settings)
     two = tiny.train(tiny.config(), tmp_path / "two", **settings, **{"seeds.noise": 1})
     assert tiny.trained_parts(one.path) != tiny.trained_parts(two.path)
+
+
+TRM = {
+    "model.name": "trm", "model.d_model": 8, "loss.name": "halting_cross_entropy",
+    "optim.batch_size": 10, "optim.ema": 0.9, "model.L_cycles": 1, "stop.max_steps": 40,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optim.update": "atan2", "optim.clip_norm": 1.0, "model.puzzle_positions": 2},
+        {"model.mlp_t": False, "model.positions": "rope", "model.n_heads": 2,
+         "model.halt_max_steps": 2, "model.halt_exploration": 0.5},
+    ],
+)  # fmt: skip
+def test_resume_is_exact_with_a_recursive_model(changes: dict[str, Any], tmp_path: Path) -> None:
+    config = tiny.config()
+    whole = tiny.train(config, tmp_path / "whole", **TRM, **changes)
+    tiny.train(config, tmp_path / "halves", **{**TRM, **changes, "stop.max_steps": 27})
+    halves = tiny.train(config, tmp_path / "halves", **TRM, **changes)
+    found, expected = tiny.trained_parts(halves.path), tiny.trained_parts(whole.path)
+    del found["checkpoint 27"]  # where the stop fell
+    assert found == expected
+    stored = whole.checkpoint(40, weights="raw").weights
+    assert "z_H_init" in stored  # fine-tuning starts from the very states
+    built = whole.checkpoint(0, weights="raw").weights
+    assert torch.equal(stored["z_H_init"], built["z_H_init"])
+    assert not torch.equal(stored["embed.W_E"], built["embed.W_E"])
+    if "model.puzzle_positions" in changes:
+        assert not torch.equal(stored["puzzle"], built["puzzle"])

@@ -1,0 +1,93 @@
+"""Pictures of the transfer experiment: every seed of the core arms, and transfer over training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from _study_figures import under
+from _transfer_arms import CORE
+from plotly.colors import qualitative
+from plotly.subplots import make_subplots
+
+NAMES = {
+    "grokked": "grokked",
+    "memorised": "memorised",
+    "spectrum_matched": "spectrum<br>matched",
+    "w_out_permuted": "W_out<br>permuted",
+    "random_init": "random",
+}
+COLOURS = qualitative.Safe
+PANELS = {
+    "T0": "T0: the same operation",
+    "T1": "T1: addition mod p - 1",
+    "T3": "T3: dihedral group",
+}
+
+
+def arms_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Test accuracy of the frozen bodies: a line per seed over donors, a panel per target."""
+    drawn = make_subplots(
+        rows=1, cols=len(PANELS), shared_yaxes=True, subplot_titles=list(PANELS.values())
+    )
+    for column, target in enumerate(PANELS, 1):
+        mine = {
+            row["donor"]: row
+            for row in rows
+            if (row["target"], row["taken"], row["trained"]) == (target, "body", "embedding")
+            and row["donor"] in CORE
+            and row["fraction"] == (0.3 if target == "T0" else 0.4)
+        }
+        donors = [name for name in CORE if name in mine]
+        seeds = sorted({s for name in donors for s in mine[name]["seeds"]}, key=int)
+        for seed in seeds:
+            drawn.add_scatter(
+                x=[NAMES[name] for name in donors],
+                y=[mine[name]["seeds"].get(seed) for name in donors],
+                mode="lines+markers",
+                name=f"seed {seed}",
+                line={"width": 1, "color": COLOURS[int(seed) % len(COLOURS)]},
+                opacity=0.7,
+                legendgroup=seed,
+                showlegend=column == 1,
+                row=1,
+                col=column,
+            )
+        drawn.add_scatter(
+            x=[NAMES[name] for name in donors],
+            y=[mine[name]["test_acc"] for name in donors],
+            mode="markers",
+            marker={"symbol": "line-ew-open", "size": 28, "line": {"width": 3}, "color": "black"},
+            name="mean",
+            legendgroup="mean",
+            showlegend=column == 1,
+            row=1,
+            col=column,
+        )
+    drawn.update_yaxes(range=[-0.03, 1.03])
+    drawn.update_yaxes(title="test accuracy at step 4,000", col=1)
+    return under(
+        drawn.update_layout(height=520, title="Frozen donor bodies under a fresh embedding")
+    )
+
+
+def progress_figure(found: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Transfer accuracy of every checkpoint's frozen body, and the run's own test accuracy."""
+    titles = [f"donor seed {one['seed']}" for one in found]
+    drawn = make_subplots(rows=1, cols=len(found), shared_yaxes=True, subplot_titles=titles)
+    lines = (("transfer_acc", "frozen body on the renamed task"), ("test_acc", "the run itself"))
+    for column, one in enumerate(found, 1):
+        for name, label in lines:
+            drawn.add_scatter(
+                x=one["steps"],
+                y=one[name],
+                mode="lines+markers",
+                name=label,
+                legendgroup=name,
+                line={"dash": "solid" if name == "transfer_acc" else "dot"},
+                showlegend=column == 1,
+                row=1,
+                col=column,
+            )
+    drawn.update_xaxes(title="donor step")
+    drawn.update_yaxes(title="test accuracy", range=[-0.03, 1.03], col=1)
+    return under(drawn.update_layout(height=480, title="Transfer accuracy of a run's checkpoints"))
