@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mechgrok.config import ConfigError, FinetuneSet, RunConfig, Schedule, Stop, Transfer
+from mechgrok.config import RunConfig
 from mechgrok.presets import preset
-
-if TYPE_CHECKING:
-    from mechgrok.runs.run import Run
 
 PRESETS = ("two_hop_small", "two_hop_published")
 REGIMES = ("both_full", "both_full_sham", "natural", "first_hop", "second_hop", "both_half")
@@ -19,9 +15,6 @@ SEEDS = {"both_full": 3, "both_full_sham": 3, "natural": 3, "first_hop": 2, "sec
 STEPS = {"both_full": 8_000, "both_full_sham": 8_000, "natural": 12_000}
 HOP_STEPS, LONG_STEPS, BASELINE_STEPS = 9_000, 36_000, 6_000
 """Of one hop augmented, of `natural` at seed 0, and of the baselines (both_full, seed 0)."""
-INIT = 1_000
-"""Offset of the initial weights of scratch arms: not those that pretraining began with."""
-BOTH = ("embedding", "body")
 TINY: dict[str, dict[str, Any]] = {
     "two_hop_small": {
         "task.entities": 20, "task.relations": 12, "task.out_degree": 10, "task.phi": 6.0,
@@ -52,26 +45,6 @@ class Pretraining:
         """Name of its directory."""
         model = "" if self.model == "trm" else f"{self.model}__"
         return f"{model}{self.regime}__seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class Finetuning:
-    """One arm of fine-tuning; with a seed it is a run."""
-
-    start: str
-    """A regime whose run it starts from, or scratch."""
-    regime: str
-    """The regime whose queries are kept; of a pretrained start its own."""
-    facts: str
-    """new or edited."""
-    trained: tuple[str, ...] = BOTH
-
-    @property
-    def name(self) -> str:
-        """For directories and tables."""
-        start = self.start if self.start != "scratch" else f"scratch_on_{self.regime}"
-        frozen = "" if self.trained == BOTH else f"__{'+'.join(self.trained)}-only"
-        return f"{start}__{self.facts}{frozen}"
 
 
 def pretrainings(
