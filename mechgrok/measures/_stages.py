@@ -105,13 +105,18 @@ def states(
     model: Any, chosen: Sequence[Stage], tokens: Int[Tensor, "rows n_ctx"], n_positions: int
 ) -> Iterator[Mapping[str, Float[Tensor, "rows pos d_model"]]]:
     """States by hook name at the first positions of the row, of some rows after the other."""
-    first, length = offset(model), tokens.shape[1]
-    names = [stage.hook for stage in chosen]
-    width = (first + length) * model.cfg.d_model * next(model.parameters()).element_size()
+    first, names = offset(model), [stage.hook for stage in chosen]
     with torch.no_grad():
-        for rows in tokens.split(max(1, BYTES // (width * len(names)))):
+        for rows in tokens.split(_rows(model, tokens, len(names))):
             cache = model.run_with_cache(rows, names_filter=names)[1]
             yield {name: cache[name][:, first : first + n_positions] for name in names}
+
+
+def _rows(model: Any, tokens: Int[Tensor, "rows n_ctx"], n_states: int) -> int:
+    """Rows of one forward pass: their states fit in BYTES."""
+    length = offset(model) + tokens.shape[1]
+    size = length * model.cfg.d_model * next(model.parameters()).element_size()
+    return max(1, BYTES // (size * n_states))
 
 
 def together(
@@ -129,9 +134,7 @@ def stacked(
 ) -> Float[Tensor, "rows stages pos d_model"]:
     """States of all rows, on the cpu."""
     parts = states(model, chosen, tokens, n_positions)
-    return torch.cat(
-        [torch.stack([cache[s.hook].cpu() for s in chosen], dim=1) for cache in parts]
-    )
+    return torch.cat([torch.stack([cache[s.hook].cpu() for s in chosen], dim=1) for cache in parts])
 
 
 def offset(model: Any) -> int:
@@ -152,15 +155,59 @@ def patched_answers(
     ALL among the positions copies the whole state, puzzle positions included. Each row has its own
     donor. `Init` is the same in all rows, so copying it changes nothing.
     """
-    answers = []
+    # Imported here because it loads transformer_lens, which the pure functions do not need.
+    from mechgrok.models.hooked import has_hooks
+    from mechgrok.models.trm import HookedTRM
+
     first = offset(model)
-    wheres = [None if position is None else first + position for position in positions]
-    length = first + tokens.shape[1]
-    for stage in chosen:  # one at a time, since all states of all donors may be large
-        with torch.no_grad():
-            state = model.run_with_cache(donor, names_filter=[stage.hook])[1][stage.hook]
-            places = [nodes(stage.hook, position=at).of(model, length)[0] for at in wheres]
-            variants = [[Patch(node, node.read(state))] for node in places]
-            runs = logits(model, tokens, variants, [answer])
-            answers.append(torch.stack([run[:, 0].argmax(dim=-1) for run in runs]))
-    return torch.stack(answers)
+    places = [None if position is None else first + position for position in positions]
+    answers = _resumed if isinstance(model, HookedTRM) and not has_hooks(model) else _hooked
+    names = [stage.hook for stage in chosen]
+    with torch.no_grad():
+        parts = [
+            answers(model, names, *pair, places, answer)
+            for pair in zip(
+                *(x.split(_rows(model, x, len(names))) for x in (tokens, donor)), strict=True
+            )
+        ]
+    return torch.cat(parts, dim=-1)
+
+
+def _hooked(
+    model: Any,
+    names: Sequence[str],
+    tokens: Int[Tensor, "rows n_ctx"],
+    donor: Int[Tensor, "rows n_ctx"],
+    places: Sequence[int | None],
+    answer: int,
+) -> Int[Tensor, "stages pos rows"]:
+    """By hooks, for any model."""
+    cache = model.run_with_cache(donor, names_filter=list(names))[1]
+    length = offset(model) + tokens.shape[1]
+    at = [nodes(name, position=place).of(model, length)[0] for name in names for place in places]
+    runs = logits(model, tokens, [[Patch(x, x.read(cache[x.hook]))] for x in at], [answer])
+    found = torch.stack([run[:, 0].argmax(dim=-1) for run in runs])
+    return found.unflatten(0, (len(names), len(places)))
+
+
+def _resumed(
+    model: Any,
+    names: Sequence[str],
+    tokens: Int[Tensor, "rows n_ctx"],
+    donor: Int[Tensor, "rows n_ctx"],
+    places: Sequence[int | None],
+    answer: int,
+) -> Int[Tensor, "stages pos rows"]:
+    """The same of a TRM, without what comes before the patched state."""
+    from mechgrok.models._trm_resume import needed, resume
+
+    own = model.run_with_cache(tokens, names_filter=needed(model))[1]
+    theirs = model.run_with_cache(donor, names_filter=list(names))[1]
+    found = []
+    for name in names:
+        for place in places:
+            at = (slice(None), slice(None) if place is None else place)
+            state = own[name].clone()
+            state[at] = theirs[name][at]
+            found.append(resume(model, name, state, own)[:, answer].argmax(dim=-1))
+    return torch.stack(found).unflatten(0, (len(names), len(places)))

@@ -4,7 +4,7 @@ Interchange intervention (Geiger et al. 2021, arXiv 2106.02997): a state of the 
 replaced by the same state of a donor (h', r1', r2') with another bridge b'. If that state holds the
 bridge and the second hop reads it, the answer becomes (b', r2), which is neither the query's answer
 nor the donor's. Controls: a donor with the same bridge and another head, after which the answer
-stays; and other donors' bridges in the place of b'.
+stays; and any other entity in the place of b'.
 """
 
 from collections.abc import Mapping
@@ -38,8 +38,8 @@ class BridgeSwap:
 
     outcome: Int[Tensor, "stages pos items"]
     """Place in OUTCOMES."""
-    random_donor: Float[Tensor, "stages pos items"]
-    """Chance that the answer is (b'', r2) for another donor's bridge b''."""
+    random_bridge: Float[Tensor, "stages pos items"]
+    """Chance that the answer is (b'', r2) for a random other entity b''."""
 
     def share(self, outcome: str) -> Float[Tensor, "stages pos"]:
         """Share of items with an outcome; that of "interchange" is interchange accuracy."""
@@ -47,8 +47,8 @@ class BridgeSwap:
 
     @property
     def excess(self) -> Float[Tensor, "stages pos items"]:
-        """1 for an interchange, minus its chance with random donors."""
-        return (self.outcome == OUTCOMES.index("interchange")).double() - self.random_donor
+        """1 for an interchange, minus its chance with random bridges."""
+        return (self.outcome == OUTCOMES.index("interchange")).double() - self.random_bridge
 
 
 def bridge_swap(
@@ -61,7 +61,7 @@ def bridge_swap(
 
     Queries (h, r1, r2), answers and the `table` of tails (-1: no fact) number entities from 0.
     Raises ValueError for a donor with which the three answers are not distinct, as the outcome
-    could not be told, and for an item without another donor to compare with.
+    could not be told, and for a query without another bridge to compare with.
     """
     wanted = torch.stack([_tail(table, query), _swapped(table, query, donor), _tail(table, donor)])
     same = (wanted[0] == wanted[1]) | (wanted[1] == wanted[2]) | (wanted[0] == wanted[2])
@@ -70,26 +70,26 @@ def bridge_swap(
     outcome = torch.full_like(answers, OUTCOMES.index("other"))
     for i, answer in enumerate(wanted):
         outcome[answers == answer] = i
-    return BridgeSwap(outcome, _random_donor(answers, query, donor, table))
+    return BridgeSwap(outcome, _random_bridge(answers, query, donor, table))
 
 
-def _random_donor(
+def _random_bridge(
     answers: Int[Tensor, "stages pos items"],
     query: Int[Tensor, "items 3"],
     donor: Int[Tensor, "items 3"],
     table: Int[Tensor, "entities relations"],
 ) -> Float[Tensor, "stages pos items"]:
-    """Exact, over every other donor's bridge whose fact with r2 exists and differs from t."""
+    """Exact, over every entity but b' whose fact with r2 exists and is not t."""
     bridge = table[donor[:, 0], donor[:, 1]]
-    tails = table[bridge[None, :], query[:, 2, None]]  # [items, other donors]
-    own = _tail(table, query)
-    usable = (bridge[None, :] != bridge[:, None]) & (tails >= 0) & (tails != own[:, None])
+    tails = table[:, query[:, 2]].T  # [items, entities]
+    every = torch.arange(len(table), device=table.device)
+    usable = (every != bridge[:, None]) & (tails >= 0) & (tails != _tail(table, query)[:, None])
     count = usable.sum(dim=1)
     if not bool((count > 0).all()):
-        raise ValueError("an item has no other donor to compare with; give more items")
+        raise ValueError("a query has no other bridge to compare with; give more entities")
     shares = [
         ((row[:, None] == tails) & usable).sum(dim=1) / count
-        for row in answers.flatten(0, 1)  # one place at a time, since this is items x items
+        for row in answers.flatten(0, 1)  # one place at a time, since this is items x entities
     ]
     return torch.stack(shares).double().reshape(answers.shape)
 
@@ -115,8 +115,8 @@ def donors(
         fits &= bridge[:, None] == other[None, :]
     else:
         swapped = table[other[None, :], query[:, 2, None]]
-        fits &= (bridge[:, None] != other[None, :]) & (swapped >= 0)
-        fits &= (swapped != own) & (swapped != theirs)
+        # another answer under r2, hence another bridge
+        fits &= (swapped >= 0) & (swapped != own) & (swapped != theirs)
     return draw(fits, generator), fits.any(dim=1)
 
 
@@ -164,13 +164,15 @@ def measure(
     choosing, judging = torch.randperm(len(of), generator=chance).tensor_split(2)
     above = found.excess
     stage, position = divmod(int(above[..., choosing].mean(dim=-1).argmax()), len(names))
-    excess = cell(above[stage, position, judging], of.second_fact[judging], np.random.default_rng(seed))
-    there = BridgeSwap(found.outcome[..., judging], found.random_donor[..., judging])
+    excess = cell(
+        above[stage, position, judging], of.second_fact[judging], np.random.default_rng(seed)
+    )
+    there = BridgeSwap(found.outcome[..., judging], found.random_bridge[..., judging])
     values: dict[str, Value] = {
         "excess": excess.rate,
         "excess_interval_within_run": excess.interval,
         **{name: float(there.share(name)[stage, position]) for name in OUTCOMES},
-        "random_donor": float(there.random_donor[stage, position].mean()),
+        "random_bridge": float(there.random_bridge[stage, position].mean()),
         "same_bridge_stays": float(stays[stage, position, judging].mean()),
         "stage": chosen[stage].name,
         "position": names[position],
@@ -183,7 +185,7 @@ def measure(
     }
     arrays = {name: found.share(name) for name in OUTCOMES}
     arrays |= {
-        "random_donor": found.random_donor.mean(dim=-1),
+        "random_bridge": found.random_bridge.mean(dim=-1),
         "excess": above.mean(dim=-1),
         "same_bridge_stays": stays.mean(dim=-1),
     }
@@ -210,7 +212,7 @@ def _pairs(
 DEFINITION: Final[Mapping[str, str]] = {
     "operator": "share of queries (h, r1, r2) whose answer becomes (b', r2) when one state of the "
     "run of (h', r1', r2') with bridge b' is copied in; excess = that minus the share that equals "
-    "(b'', r2) for other donors' bridges b''",
+    "(b'', r2) for a random other entity b'' with which that is a fact and not the answer",
     "centring": "none",
     "dtype": "forward in the model's, shares in float64",
     "donors": "random queries of the same split with another h, r2 and answer; (b', r2) exists and "

@@ -1,4 +1,4 @@
-"""Which states of a two-hop model the answer runs through: causal tracing of its head and relations.
+"""Which states of a two-hop model the answer runs through: causal tracing of h, r1 and r2.
 
 Causal tracing of Wang et al. 2024 (arXiv 2405.15071), section 4: one of h, r1 and r2 is replaced so
 that the answer changes, and the state that this leaves at one stage and position is copied into the
@@ -19,8 +19,8 @@ from mechgrok.measures._modular import DoesNotApply, Subject, report, typed_abse
 from mechgrok.runs.result import Result, Value
 
 SUBJECT: Final = "checkpoint"
-ITEMS: Final = 300
-"""Queries traced, as published."""
+ITEMS: Final = 200
+"""Queries traced; 300 as published."""
 PARTS: Final = ("h", "r1", "r2")
 """What is replaced, by the position of its token."""
 

@@ -1,9 +1,9 @@
 """How many answers are right, for every kind of test item of a two-hop task.
 
-Kinds are the test types of Wang et al. 2024 (arXiv 2405.15071), the four cells of which of an item's
-hops were seen composed in training, and after fine-tuning the cells of arXiv 2601.09049 (He et al.
-2026). Items share facts, so the interval within a run draws whole hop-2 facts: at 240 items on 105
-facts a binomial one is up to 1.7 times too short.
+Kinds are the test types of Wang et al. 2024 (arXiv 2405.15071), the four cells of which hops were
+seen composed in training, and after fine-tuning those of He et al. 2026 (arXiv 2601.09049). Items
+share facts, so the interval within a run draws whole hop-2 facts: at 240 items on 105 facts a
+binomial one is up to 1.7 times too short.
 """
 
 from collections.abc import Mapping

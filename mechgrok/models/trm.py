@@ -10,7 +10,8 @@ over positions, elsewhere over channels. Only the last cycle of a pass is differ
 application of f has hook points of its own: `cycle.{h}.{l}.*` for the l-th update of z_L in cycle
 h, `cycle.{h}.*` for the update of z_H that closes it; further passes count cycles on. Of the
 positions of a state, those of the puzzle come first. The original normalises in float32 inside a
-bfloat16 pass; here everything has the dtype of the weights.
+bfloat16 pass, and trains the puzzle's vector by sign descent of its own; here everything has the
+dtype of the weights, and one optimiser.
 """
 
 import math
@@ -64,9 +65,7 @@ class HookedTRM(StrictHooks):
         self.unembed, self.halt = Unembed(cfg), Halt(cfg)
         self.hook_input, self.hook_z_H, self.hook_z_L = HookPoint(), HookPoint(), HookPoint()
         self.cycle = nn.ModuleList(Cycle(cfg) for _ in range(cfg.cycles))
-        for (
-            name
-        ) in self.kept:  # of the original's state: not trained, or not by the gradient's size
+        for name in self.kept:  # buffers as in the original, so that they are not counted
             blank = torch.empty(cfg.d_model, dtype=cfg.dtype, device=cfg.device)
             self.register_buffer(name, blank)
         rotary = rotations(cfg) if cfg.positions == "rope" else None

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechgrok.config import AdamW, ConfigError
 
 
 def make(
-    parameters: Iterable[nn.Parameter], config: AdamW, noise: torch.Generator | None = None
+    parameters: Iterable[Tensor], config: AdamW, noise: torch.Generator | None = None
 ) -> torch.optim.Optimizer:
     """The optimiser of a config over the trained parameters; its noise is drawn from `noise`.
 
@@ -40,7 +40,7 @@ class AdamAtan2(torch.optim.Optimizer):
     Everett et al. (2024, arXiv 2407.05872) with a = 1.27 and b = 1; the decay comes first, to 0.
     """
 
-    def __init__(self, trained: list[nn.Parameter], config: AdamW) -> None:
+    def __init__(self, trained: list[Tensor], config: AdamW) -> None:
         super().__init__(trained, {"lr": config.lr})
         self.config = config
 
@@ -77,9 +77,7 @@ class PowerAdam(torch.optim.Adam):
     The decay comes before the moments are updated; every form but `honest` leaves them alone.
     """
 
-    def __init__(
-        self, trained: list[nn.Parameter], config: AdamW, noise: torch.Generator | None
-    ) -> None:
+    def __init__(self, trained: list[Tensor], config: AdamW, noise: torch.Generator | None) -> None:
         """Raises ConfigError for settings that draw noise, without a generator."""
         if noise is None and (config.noise_factor > 0 or config.weight_decay_form == "jiggle"):
             raise ConfigError("jiggle and noise_factor draw noise: pass a generator as `noise`")

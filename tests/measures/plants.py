@@ -424,6 +424,109 @@ PLANTS = {
         "torch.linalg.pinv(rows)",
         "rows.T",
     ),
+    "other bridges include the item's own entities": Plant(
+        "bridge_lens",
+        "measures.bridge_lens",
+        "_others",
+        "torch.where(is_own, 0, ",
+        "(0 * is_own + ",
+    ),
+    "a token decoded twice found twice": Plant(
+        "bridge_lens",
+        "measures.bridge_lens",
+        "_others",
+        "torch.where(repeated, 0, share.flatten(1).gather(1, index))",
+        "share.flatten(1).gather(1, index)",
+    ),
+    "trivial bridges counted": Plant(
+        "bridge_lens",
+        "measures.bridge_lens",
+        "bridge_lens",
+        "rate=hit[kept]",
+        "rate=hit",
+    ),
+    "bridge found where all is decoded": Plant(
+        "bridge_lens",
+        "measures.bridge_lens",
+        "bridge_lens",
+        "found=hit.any(dim=(1, 2))",
+        "found=hit.any(dim=2).all(dim=1)",
+    ),
+    "probe fitted on every item": Plant(
+        "bridge_probe",
+        "measures.bridge_probe",
+        "split_by_fact",
+        "~(kept[0] | kept[1])",
+        "~(kept[0] & kept[1])",
+    ),
+    "control label of every item": Plant(
+        "bridge_probe",
+        "measures.bridge_probe",
+        "shuffled_bridges",
+        "of_fact[order][index]",
+        "bridge[torch.randperm(len(bridge), generator=generator)]",
+    ),
+    "selectivity adds the control": Plant(
+        "bridge_probe",
+        "measures.bridge_probe",
+        "BridgeProbe.selectivity",
+        "self.accuracy(rows) - self",
+        "self.accuracy(rows) + self",
+    ),
+    "wrong answers flip": Plant(
+        "bridge_tracing",
+        "measures.bridge_tracing",
+        "bridge_tracing",
+        "(answers[..., right] != target[right])",
+        "(answers != target)",
+    ),
+    "replacement with the same result": Plant(
+        "bridge_tracing",
+        "measures.bridge_tracing",
+        "replacements",
+        "(via_heads != target[:, None]) & ",
+        "",
+    ),
+    "relations of any fact": Plant(
+        "bridge_tracing", "measures.bridge_tracing", "replacements", "known[h] & ", ""
+    ),
+    "rank from 0": Plant(
+        "bridge_tracing", "measures.bridge_tracing", "reciprocal_rank", "1 / (1 + (", "1 / (0 + ("
+    ),
+    "donor's answer taken for an interchange": Plant(
+        "bridge_swap",
+        "measures.bridge_swap",
+        "_swapped",
+        "query[:, 2]",
+        "donor[:, 2]",
+    ),
+    "donors that lead to the same answer": Plant(
+        "bridge_swap", "measures.bridge_swap", "donors", "(swapped != own) & ", ""
+    ),
+    "random bridges include the donor's": Plant(
+        "bridge_swap",
+        "measures.bridge_swap",
+        "_random_bridge",
+        "(every != bridge[:, None]) & ",
+        "",
+    ),
+    "stays where the bridge is another": Plant(
+        "bridge_swap",
+        "measures.bridge_swap",
+        "donors",
+        "fits &= bridge[:, None] == other[None, :]",
+        "pass",
+    ),
+    "items drawn instead of facts": Plant(
+        "two_hop_cells",
+        "measures.two_hop_cells",
+        "cell",
+        "bootstrap_by_group(data, facts,",
+        "bootstrap_by_group(data, range(len(data)),",
+    ),
+    "empty cells kept": Plant(
+        "two_hop_cells", "measures.two_hop_cells", "two_hop_cells", "if len(chosen):", "if True:"
+    ),
     "knee on the raw loss": Plant("phases", "measures.phases", "_knee", "math.log(x)", "x"),
 }
 

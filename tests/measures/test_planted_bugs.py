@@ -12,6 +12,13 @@ import pytest
 import torch
 from measures import closed_forms as known
 from measures.plants import PLANTS, plant
+from measures.two_hop_checks import (
+    check_bridge_lens,
+    check_bridge_probe,
+    check_bridge_swap,
+    check_bridge_tracing,
+    check_two_hop_cells,
+)
 
 from mechgrok import measures
 from mechgrok.interventions.ablation import ablate_frequencies
@@ -461,6 +468,15 @@ def check_sharpness() -> None:
     found = measures.sharpness(loss, x, epsilon=0.01, directions=3, seed=0)
     near(found.largest_loss, max(loss(end)[0] for end in ends))
 
+
+TWO_HOP = (
+    check_bridge_lens,
+    check_bridge_probe,
+    check_bridge_swap,
+    check_bridge_tracing,
+    check_two_hop_cells,
+)
+"""Written in a file of their own; found below by name."""
 
 CHECKS: dict[str, Callable[[], None]] = {
     name.removeprefix("check_"): check

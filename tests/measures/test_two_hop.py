@@ -1,6 +1,7 @@
 """Measures of two-hop models, on models written by hand and on untrained ones."""
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from measures.stand_in import StandIn, model, untrained
 from measures.two_hop_models import KINDS, by_hand, task
 
+from mechgrok.config import TRMModel
 from mechgrok.measures import _stages, _two_hop
+from mechgrok.models.trm import build
 from mechgrok.runs.result import NotApplicable, Result
 from mechgrok.tasks.composition import Task
 
@@ -40,6 +43,14 @@ def causal() -> StandIn:
     of = task(layout="causal")
     sizes = {"n_layers": 2, "normalization": "LN"}
     return StandIn(task=of, model=model(of, **sizes))  # pyright: ignore[reportArgumentType]
+
+
+def recursive(**sizes: Any) -> StandIn:
+    """An untrained Tiny Recursive Model."""
+    of = task()
+    vocabulary = {"d_vocab": of.d_vocab, "n_ctx": of.n_ctx, "d_vocab_out": of.d_vocab_out}
+    config = TRMModel(**{"d_model": 16, "dtype": "float64", **sizes})
+    return StandIn(task=of, model=build(config, **vocabulary, seed=0).eval())
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -100,7 +111,7 @@ def test_the_swap_tells_a_bridge_that_is_used(kind: str, used: int, small: Task)
     assert place(found, "stays", "Init", "all") == 1
     if used:
         assert (found["stage"], found["interchange"]) == ("H0_L0_Thinking", 1)
-        assert 0 < found["random_donor"] < 0.3  # pyright: ignore[reportOperatorIssue]
+        assert 0 < found["random_bridge"] < 0.3  # pyright: ignore[reportOperatorIssue]
     else:
         assert found["excess"] <= 0  # pyright: ignore[reportOperatorIssue]
 
@@ -131,7 +142,7 @@ def test_other_tasks_do_not_apply(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES[:-1])
 def test_a_model_without_stages_does_not_apply(name: str, small: Task) -> None:
     class Plain(torch.nn.Module):
-        hook_dict: dict[str, Any] = {}  # noqa: RUF012
+        hook_dict: dict[str, Any] = {}
 
     found = measure(name, StandIn(task=small, model=Plain()))
     assert isinstance(found.headline, NotApplicable)
@@ -152,24 +163,59 @@ def test_the_last_stage_is_the_models_output() -> None:
         _stages.decoded(checkpoint.model, chosen, tokens, 3, "none")
 
 
-def test_patching_a_rows_own_state_changes_nothing_and_all_of_the_last_gives_the_donors() -> None:
-    checkpoint = causal()
+@pytest.mark.parametrize("sizes", [{}, {"puzzle_positions": 2, "L_cycles": 3}, {"H_cycles": 3}])
+def test_the_stages_of_a_trm_are_those_of_the_published_lens(sizes: dict[str, int]) -> None:
+    checkpoint = recursive(**sizes)
+    H, L = sizes.get("H_cycles", 2), sizes.get("L_cycles", 2)
     chosen = _stages.stages(checkpoint.model)
-    tokens = checkpoint.task.tokens[-40:]
+    assert len(chosen) == 1 + H * (L + 1)
+    expected = [[f"H{h}_L{i}_Thinking" for i in range(L)] + [f"H{h}_Commit"] for h in range(H)]
+    assert [stage.name for stage in chosen] == [
+        "Init",
+        *(name for cycle in expected for name in cycle),
+    ]
+    tokens = checkpoint.task.tokens[:50]
+    found = _stages.decoded(checkpoint.model, chosen, tokens, 5)
+    assert torch.equal(found[:, -1], checkpoint.model(tokens).argmax(dim=-1))
+    assert len(found[:, 0].unique(dim=0)) == 1
+
+
+@pytest.mark.parametrize("sizes", [{}, {"puzzle_positions": 2, "L_cycles": 3}])
+def test_a_trm_resumed_from_a_state_equals_the_hooked_run(sizes: dict[str, int]) -> None:
+    checkpoint = recursive(**sizes)
+    trm, tokens = checkpoint.model, checkpoint.task.tokens[-12:]
+    other = tokens.roll(1, dims=0)
+    names = [stage.hook for stage in _stages.stages(trm)]
+    places = [None, 0, 3]
+    with torch.no_grad():
+        fast = _stages._resumed(trm, names, tokens, other, places, 3)
+        slow = _stages._hooked(trm, names, tokens, other, places, 3)
+    assert torch.equal(fast, slow)
+    clean = trm(tokens)[:, 3].argmax(dim=-1)
+    assert bool((fast[1:-1, 1:] != clean).any(dim=-1).any(dim=-1).all())  # each stage matters
+
+
+@pytest.mark.parametrize("kind", [causal, recursive])
+def test_patching_a_rows_own_state_changes_nothing_and_all_of_the_last_gives_the_donors(
+    kind: Callable[[], StandIn],
+) -> None:
+    checkpoint = kind()
+    chosen = _stages.stages(checkpoint.model)
+    tokens = checkpoint.task.tokens[-12:]
     other = tokens.roll(1, dims=0)
     clean, donors = (checkpoint.model(x)[:, 2].argmax(dim=-1) for x in (tokens, other))
-    places = [0, 1, 2, _stages.ALL]
+    places = [0, 2, _stages.ALL]
     same = _stages.patched_answers(checkpoint.model, chosen, tokens, tokens, places, 2)
     assert torch.equal(same, clean.expand_as(same))
     swapped = _stages.patched_answers(checkpoint.model, chosen, tokens, other, places, 2)
-    assert torch.equal(swapped[:, 3], donors.expand(len(chosen), -1))
     assert torch.equal(swapped[-1, 2], donors)
+    assert torch.equal(swapped[-1, 1], donors)
     assert torch.equal(swapped[-1, 0], clean)
-    assert not torch.equal(swapped[0, 2], clean)
+    assert not torch.equal(swapped[1, 1], clean)
 
 
 def test_an_untrained_model_has_no_bridge_to_find_or_swap() -> None:
-    checkpoint = causal()
+    checkpoint = recursive(d_model=32)
     low, high = measure("bridge_lens", checkpoint)["train_inferred_excess_interval_within_run"]  # pyright: ignore
     assert low < 0.1
     assert high > -0.1

@@ -10,6 +10,7 @@ import pytest
 import torch
 from measures.closed_forms import cross_entropy
 from measures.stand_in import StandIn, StandInRun, model, task, untrained
+from measures.two_hop_models import by_hand
 
 from mechgrok import measures
 from mechgrok.measures import _modular
@@ -32,6 +33,7 @@ NEEDS_KEYS = {
     "rank_2k",
     "embedding_circles",
 }
+TWO_HOP = {"bridge_lens", "bridge_probe", "bridge_swap", "bridge_tracing", "two_hop_cells"}
 
 KEYS = {"keys": [1, 2]}
 
@@ -52,9 +54,15 @@ def checkpoint() -> StandIn:
     return untrained(11)
 
 
+@pytest.fixture
+def subject(name: str, checkpoint: StandIn) -> StandIn:
+    """A checkpoint that the measure applies to."""
+    return by_hand("sequential") if name in TWO_HOP else checkpoint
+
+
 @pytest.mark.parametrize("name", OF_CHECKPOINT)
-def test_every_result_is_defined_finite_and_numpy(name: str, checkpoint: StandIn) -> None:
-    result = measure(name, checkpoint, **options(name))
+def test_every_result_is_defined_finite_and_numpy(name: str, subject: StandIn) -> None:
+    result = measure(name, subject, **options(name))
     assert result.measure == name
     assert {"operator", "dtype"} <= set(result.definition)
     assert all(isinstance(array, np.ndarray) for array in result.arrays.values())
@@ -66,12 +74,12 @@ def test_every_result_is_defined_finite_and_numpy(name: str, checkpoint: StandIn
 
 
 @pytest.mark.parametrize("name", OF_CHECKPOINT)
-def test_measuring_changes_no_weight_and_leaves_no_hook(name: str, checkpoint: StandIn) -> None:
-    before = {k: x.detach().clone() for k, x in checkpoint.model.named_parameters()}
-    measure(name, checkpoint, **options(name))
-    for k, x in checkpoint.model.named_parameters():
+def test_measuring_changes_no_weight_and_leaves_no_hook(name: str, subject: StandIn) -> None:
+    before = {k: x.detach().clone() for k, x in subject.model.named_parameters()}
+    measure(name, subject, **options(name))
+    for k, x in subject.model.named_parameters():
         assert torch.equal(x, before[k])
-    assert not any(point.fwd_hooks for point in checkpoint.model.hook_points())
+    assert not any(point.fwd_hooks for point in subject.model.hook_points())
 
 
 def test_file_and_function_share_a_name() -> None:

@@ -59,9 +59,7 @@ def near(value: float, expected: float) -> None:
 
 
 def check_bridge_lens() -> None:
-    decoded = torch.tensor(
-        [[[0, 5], [1, 2]], [[3, 1], [1, 1]], [[6, 6], [6, 7]], [[0, 4], [4, 4]]]
-    )
+    decoded = torch.tensor([[[0, 5], [1, 2]], [[3, 1], [1, 1]], [[6, 6], [6, 7]], [[0, 4], [4, 4]]])
     h, b, t = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 6, 7], [0, 1, 8]]).T
     found = measures.bridge_lens(decoded, h, b, t)
     assert found.found.tolist() == [True, False, True, False]
@@ -74,10 +72,11 @@ def check_bridge_lens() -> None:
     chance = torch.Generator().manual_seed(0)
     drawn = torch.randint(7, (40, 6), generator=chance)
     h, b, t, *places = drawn.T
-    of_all = measures.bridge_lens(torch.stack(places, dim=1)[:, None], h, b, t)
+    written = torch.stack(places, dim=1)[:, None]
+    of_all = measures.bridge_lens(written, h, b, t)
     near(float(of_all.control.sum()), sum(_other_bridges(drawn, i) for i in range(40)))
     with pytest.raises(ValueError, match="own head or target"):
-        measures.bridge_lens(decoded, b, b, t)
+        measures.bridge_lens(written, b, b, t)
 
 
 def _other_bridges(drawn: Tensor, i: int) -> float:
@@ -101,7 +100,9 @@ def check_bridge_probe() -> None:
     assert len(fit) > 300
     assert len(held) > 40
     control = shuffled_bridges(fact, bridge, chance)
-    assert len({(int(f), int(c)) for f, c in zip(fact, control, strict=True)}) == len(set(fact.tolist()))
+    assert len({(int(f), int(c)) for f, c in zip(fact, control, strict=True)}) == len(
+        set(fact.tolist())
+    )
     directions = torch.randn(6, 40, generator=chance, dtype=torch.float64)
     noise = torch.randn(900, 40, generator=chance, dtype=torch.float64)
     remembered = torch.randn(120, 40, generator=chance, dtype=torch.float64)[fact]
@@ -136,7 +137,11 @@ def check_bridge_tracing() -> None:
     for i in complete.nonzero()[:, 0].tolist():
         h, r1, r2 = of.query[i].tolist()
         new = {part: int(drawn[part][i]) for part in ("h", "r1", "r2")}
-        assert two_hop(of.table, new["h"], r1, r2) != of.target[i] != two_hop(of.table, h, new["r1"], r2)
+        assert (
+            two_hop(of.table, new["h"], r1, r2)
+            != of.target[i]
+            != two_hop(of.table, h, new["r1"], r2)
+        )
         assert two_hop(of.table, h, r1, new["r2"]) != of.target[i]
         assert known[h, new["r1"]]
         assert known[of.bridge[i], new["r2"]]
@@ -157,14 +162,19 @@ def check_bridge_swap() -> None:
     nobody = torch.full_like(own, 99)
     answers = torch.stack([swapped, theirs, own, nobody]).reshape(2, 2, -1)
     found = measures.bridge_swap(answers, query, donor, of.table)
-    for name, place in {"interchange": (0, 0), "donor": (0, 1), "stays": (1, 0), "other": (1, 1)}.items():
+    for name, place in {
+        "interchange": (0, 0),
+        "donor": (0, 1),
+        "stays": (1, 0),
+        "other": (1, 1),
+    }.items():
         expected = torch.zeros(2, 2, dtype=torch.float64)
         expected[place] = 1
         assert torch.equal(found.share(name), expected)
-    by_chance = [_other_donors(of, query, b, i, int(swapped[i])) for i in range(len(query))]
-    near(float(found.random_donor[0, 0].mean()), sum(by_chance) / len(by_chance))
+    by_chance = [_other_bridge(of, query, int(b[i]), i, int(swapped[i])) for i in range(len(query))]
+    near(float(found.random_bridge[0, 0].mean()), sum(by_chance) / len(by_chance))
     near(float(found.excess[0, 0].mean()), 1 - sum(by_chance) / len(by_chance))
-    near(float(found.random_donor[1, 0].sum()), 0)
+    near(float(found.random_bridge[1, 0].sum()), 0)
     same, has = donors(of.query, of.query, of.table, chance, same_bridge=True)
     assert has.any()
     assert torch.equal(of.bridge[same[has]], of.bridge[has])
@@ -174,12 +184,11 @@ def check_bridge_swap() -> None:
         measures.bridge_swap(answers, query, query, of.table)
 
 
-def _other_donors(of: World, query: Tensor, bridges: Tensor, i: int, answer: int) -> float:
-    """Share of the other donors' bridges whose tail under r2 is the answer, one by one."""
-    r2 = int(query[i, 2])
-    own = two_hop(of.table, *query[i].tolist())
-    others = [int(of.table[b, r2]) for b in bridges.tolist() if b != bridges[i]]
-    usable = [tail for tail in others if tail >= 0 and tail != own]
+def _other_bridge(of: World, query: Tensor, bridge: int, i: int, answer: int) -> float:
+    """Share of the other entities whose tail under r2 is the answer, one by one."""
+    r2, own = int(query[i, 2]), two_hop(of.table, *query[i].tolist())
+    others = [int(of.table[b, r2]) for b in range(len(of.table)) if b != bridge]
+    usable = [tail for tail in others if tail not in (-1, own)]
     return sum(tail == answer for tail in usable) / len(usable)
 
 

@@ -1,6 +1,8 @@
 """The Tiny Recursive Model against an independent plain-torch reference, and its hook points."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,24 +134,36 @@ def test_the_kernels_gradients_are_derivatives_twice(kind: Any) -> None:
     assert torch.autograd.gradgradcheck(of, (u, both, out))
 
 
-def test_the_compiled_passes_are_the_hooked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traced and differentiated by torch.compile, but run by torch: no C++ compiler is needed."""
-    monkeypatch.setattr(_trm_compiled, "BACKEND", "aot_eager")
-    model, calls = small("mlp_t, learned, puzzle", compile=True), []
-    of, slow = weights(model), model(TOKENS)
-    untraced = _trm_compiled._compiled("aot_eager")
-    monkeypatch.setattr(
-        _trm_compiled, "_compiled", lambda _: lambda *given: calls.append(1) or untraced(*given)
+COMPILED = """
+import torch
+from mechgrok.models import _trm_compiled, trm_fast
+from mechgrok.models.trm import HookedTRM, HookedTRMConfig
+_trm_compiled.BACKEND = "aot_eager"
+sizes = dict(d_vocab=7, n_ctx=4, d_model=12, L_cycles=1, multiple_of=4, dtype=torch.float64)
+model = HookedTRM(HookedTRMConfig(**sizes, positions="learned", puzzle_positions=3, compile=True))
+tokens = torch.randint(7, (5, 4), generator=torch.Generator().manual_seed(0))
+fast, slow = trm_fast.segments(model, tokens, range(4))[-1].logits, model(tokens)
+found = [torch.autograd.grad((x ** 2).sum(), model.blocks[0].mix.W_gate)[0] for x in (fast, slow)]
+assert not _trm_compiled._broken, _trm_compiled._broken
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+for a, b in ((fast, slow), found):
+    torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    assert bool(b.any())
+before = torch._dynamo.utils.counters["stats"]["calls_captured"]
+trm_fast.segments(model.eval(), tokens[:2], range(4))
+assert torch._dynamo.utils.counters["stats"]["calls_captured"] == before  # only in training
+print("equal")
+"""
+"""Traced and differentiated by torch.compile, but run by torch: no C++ compiler is needed."""
+
+
+@pytest.mark.slow
+def test_the_compiled_passes_are_the_hooked_ones() -> None:
+    """In a process of its own: what checks shapes in tests cannot be traced."""
+    found = subprocess.run(
+        [sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=600, check=False
     )
-    fast = segments(model)[0].logits
-    assert difference({"": fast}, {"": slow}) < BOUND
-    assert difference(gradients(fast, of), gradients(slow, of)) < BOUND
-    assert calls == [1]
-    with torch.no_grad():
-        segments(model)
-    segments(model.eval())
-    assert calls == [1]  # only in training
-    assert not _trm_compiled._broken
+    assert found.stdout.strip() == "equal", found.stdout + found.stderr
 
 
 def test_without_a_compiler_one_line_says_so(
@@ -388,7 +402,7 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
         (theirs, {**config, "L_layers": 3}, "L_layers 3 given, 2 in the tensors"),
         (theirs, {**config, "H_cycels": 3}, "did you mean .*H_cycles"),
         (theirs, {k: v for k, v in config.items() if k != "seq_len"}, "cannot tell seq_len"),
-        (theirs, {**config, "expansion": 2.0}, "give its expansion"),
+        (theirs, {**config, "expansion": 20.0}, "give its expansion"),
         (without, config, "missing q_head.bias"),
         ({**theirs, "more": theirs["H_init"]}, config, "unexpected more"),
         (two, config, "2 puzzle vectors"),
