@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _two_hop_design import Pretraining, config_of
+from _two_hop_design import STEPS, Pretraining, config_of
 
 from mechgrok.config import FinetuneSet, RunConfig, Schedule, Stop, Transfer
 
@@ -72,10 +72,19 @@ class Arm:
 def arms(name: str, regimes: Sequence[str]) -> list[Arm]:
     """Every arm of a preset, those that answer the main question first."""
     found = [Arm(regime, regime, "new") for regime in regimes]
-    found += [Arm(SCRATCH, regime, "new") for regime in regimes if regime in ("both_full", "natural")]
+    found += [
+        Arm(SCRATCH, regime, "new") for regime in regimes if regime in ("both_full", "natural")
+    ]
     found += [Arm(regime, regime, "edited") for regime in regimes]
     frozen = [Arm(r, r, "new", trained) for trained in FROZEN[name] for r in regimes]
     return found + frozen
+
+
+def few(listed: Sequence[Arm]) -> list[Arm]:
+    """The arms of `--small`: one of each kind, and natural's."""
+    first = {(a.start == SCRATCH, a.facts, a.trained): a for a in reversed(listed)}
+    natural = [arm for arm in listed if arm == Arm("natural", "natural", "new")]
+    return [*reversed(first.values()), *natural]
 
 
 @dataclass(frozen=True)
@@ -105,15 +114,32 @@ class Start:
         }
 
 
-def start_of(regime: str, run: "Run", both_full: "Run | None") -> Start:
-    """The last checkpoint; of natural the one matched to both_full's last, where that is there."""
-    kept = set(run.steps)
-    rows = [row for row in run.evaluations() if row["step"] in kept]
+def start_of(name: str, regime: str, run: "Run", both_full: "Run | None") -> Start:
+    """The last checkpoint; of natural the one matched to both_full's last, where that is there.
+
+    It is looked for up to the same step on all seeds, also on the one that is trained longer.
+    """
+    rows = _kept(run)
     if regime != "natural" or both_full is None:
-        last = rows[-1]
-        return Start(run, last["step"], last["train_acc"], "last")
-    theirs = [row for row in both_full.evaluations() if row["step"] in set(both_full.steps)][-1]
+        return Start(run, rows[-1]["step"], rows[-1]["train_acc"], "last")
+    until = STEPS["natural"] if name == "two_hop_small" else rows[-1]["step"]
+    theirs = _kept(both_full)[-1]
+    rows = [row for row in rows if row["step"] <= until]
     return Start(run, *matched(rows, theirs["step"], theirs["train_acc"]))
+
+
+def ready(name: str, regime: str, run: "Run") -> bool:
+    """Whether the checkpoint that `start_of` takes can no longer change."""
+    if run.status["state"] == "finished":
+        return True
+    enough = name == "two_hop_small" and regime == "natural"
+    return enough and run.steps[-1] >= STEPS["natural"]
+
+
+def _kept(run: "Run") -> list[dict[str, Any]]:
+    """Evaluations at which a checkpoint was kept."""
+    kept = set(run.steps)
+    return [row for row in run.evaluations() if row["step"] in kept]
 
 
 def matched(

@@ -82,9 +82,7 @@ def _steps(name: str, regime: str, seed: int) -> int:
     return STEPS.get(regime, HOP_STEPS)
 
 
-def config_of(
-    name: str, asked: Pretraining, small: bool = False, device: str = "cpu"
-) -> RunConfig:
+def config_of(name: str, asked: Pretraining, small: bool = False, device: str = "cpu") -> RunConfig:
     """The settings of a pretraining run. Raises ConfigError for sizes that leave nothing to do."""
     from mechgrok.options import override
 
@@ -110,9 +108,7 @@ def baseline(asked: Pretraining) -> RunConfig:
         published,
         task=replace(small.task, layout="causal"),
         model=replace(published.model, d_mlp=512, passes=passes, **sizes),
-        optim=replace(
-            published.optim, lr=1e-3, weight_decay=decay.weight_decay, warmup_steps=100
-        ),
+        optim=replace(published.optim, lr=1e-3, weight_decay=decay.weight_decay, warmup_steps=100),
         schedule=small.schedule,
         stop=small.stop,
         threads=1,

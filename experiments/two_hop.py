@@ -45,6 +45,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _transfer_arms import Jobs
+from _two_hop_arms import SCRATCH, STARTS, arms, few, finetuning, ready, start_of
 from _two_hop_design import MODELS, PRESETS, REGIMES, config_of, pretrainings
 
 from mechgrok.cli import explain_errors
@@ -61,6 +62,14 @@ def main(arguments: Sequence[str]) -> None:
     asked = parsed(arguments)
     if "pretrain" in asked.stages:
         pretrain(asked)
+    if "finetune" in asked.stages:
+        finetune(asked)
+    if "analyse" in asked.stages:
+        from _two_hop_report import record, report
+
+        found = report(asked.runs, asked.preset)
+        if asked.record:
+            record(found, asked.runs, EXPECTED, FIGURES)
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -86,8 +95,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         from mechgrok.training.plan import read_seeds
 
         asked.seeds = read_seeds(asked.seeds)
-    elif asked.small:
-        asked.seeds = [0]
+    if asked.small:
+        asked.seeds = asked.seeds or [0]
+        asked.regimes = asked.regimes or ["both_full", "natural"]
+        asked.models = asked.models or ["trm", "gpt2_twice"]
     return asked
 
 
@@ -105,8 +116,37 @@ def _some(
 def pretrain(asked: argparse.Namespace) -> None:
     """Train what of the regimes has not ended."""
     wanted = pretrainings(asked.preset, asked.regimes, asked.models, asked.seeds, asked.max_steps)
-    configs = [(one.name, config_of(asked.preset, one, asked.small, asked.device)) for one in wanted]
+    configs = [
+        (one.name, config_of(asked.preset, one, asked.small, asked.device)) for one in wanted
+    ]
     train(configs, asked.runs / "pretrain", asked.workers)
+
+
+def finetune(asked: argparse.Namespace) -> None:
+    """Train what of the arms has not ended; those whose pretraining is not done are named."""
+    from _two_hop_findings import pretrained
+
+    runs = pretrained(asked.runs / "pretrain")
+    own = {(regime, seed): run for (model, regime, seed), run in runs.items() if model == "trm"}
+    designed = STARTS.get(asked.preset, tuple(dict.fromkeys(regime for regime, _ in own)))
+    listed = arms(asked.preset, asked.regimes or designed)
+    seeds = asked.seeds or sorted({seed for _, seed in own})
+    configs = []
+    for seed in seeds:
+        for arm in few(listed) if asked.small else listed:
+            start = None
+            if arm.start != SCRATCH:
+                run, both = own.get((arm.start, seed)), own.get(("both_full", seed))
+                waits = [(arm.start, run)] + [("both_full", both)] * (arm.start == "natural")
+                left = [n for n, r in waits if r is None or not ready(asked.preset, n, r)]
+                if left or run is None:
+                    print(f"left out: {arm.name} at seed {seed}; {left} not pretrained yet")
+                    continue
+                start = start_of(asked.preset, arm.start, run, both)
+            settings = (asked.small, asked.max_steps, asked.device)
+            config = finetuning(asked.preset, arm, seed, start, *settings)
+            configs.append((f"{arm.name}__seed{seed}", config))
+    train(configs, asked.runs / "finetune", asked.workers)
 
 
 def train(listed: Sequence[tuple[str, RunConfig]], directory: Path, workers: int) -> None:
