@@ -202,7 +202,12 @@ _PRESETS = (
         ),
         loss=CrossEntropy(dtype="float32"),
         optim=AdamW(
-            lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01, warmup_steps=2_000, batch_size=512
+            lr=1e-4,
+            betas=(0.9, 0.999),
+            weight_decay=0.01,
+            warmup_steps=2_000,
+            batch_size=512,
+            clip_norm=1.0,
         ),
         schedule=Schedule(
             evaluate_every=2_000, checkpoints=("at 0", "every 2000 until 40000", "every 50000")
