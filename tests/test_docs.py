@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mechgrok.cli import read_train
-from mechgrok.options import override
+from mechgrok.options import dotted, override
 from mechgrok.presets import preset
 from mechgrok.tasks.equation import SYMBOLS
 
@@ -72,3 +72,50 @@ def test_every_command_is_understood(page: str, tmp_path: Path) -> None:
             assert (DOCS.parent / words[1]).exists()
         else:
             assert words[:2] == ["mechgrok", "data"]
+
+
+TWO_HOP = (DOCS / "two_hop.md").read_text()
+ELSEWHERE = {"transfer.train", "task.folder", "task.regime", "model.passes", "task.injected"}
+"""Options beside a flag that the published commands of the preset do not give."""
+
+
+@pytest.mark.parametrize(
+    ("heading", "name"),
+    [
+        ("Recursive model", "two_hop_published"),
+        ("Data", "two_hop_published"),
+        ("Transformer", "composition_gpt2"),
+    ],
+)
+def test_two_hop_options_exist_and_are_as_published(heading: str, name: str) -> None:
+    below = TWO_HOP.split(f"### {heading}")[1].split("\n###")[0]
+    cells = [line.split("|")[2] for line in below.splitlines() if line.startswith("| ")]
+    found = dict(re.findall(r"`([a-z]+\.[A-Za-z_]+)=([^`]*)`", " ".join(cells)))
+    assert len(found) > 3
+    known = dotted(preset(name))
+    for option, text in found.items():
+        value = yaml.safe_load(text)
+        given = float(value) if re.fullmatch(r"\d+e-\d+", text) else value
+        override(preset(name), {option: given})
+        if option not in ELSEWHERE:
+            assert known[option] == given, option
+
+
+FLAGS = """
+data_dir model_name_or_path weight_decay max_seq_length max_length block_size train_batch_size
+eval_batch_size learning_rate gradient_accumulation_steps save_step save_step_dense max_steps
+scheduler fp16 evaluate_during_training predict_during_training init_weights add_tokens n_layer
+evaluate_train output_dir do_train
+arch data_paths evaluators epochs eval_interval lr puzzle_emb_lr puzzle_emb_weight_decay arch.mlp_t
+arch.pos_encodings arch.L_layers arch.H_cycles arch.L_cycles arch.halt_max_steps arch.hidden_size
+run_name ema global_batch_size max_inference_steps checkpoint_every_eval format causal post_fix
+load_checkpoint
+"""
+PUBLISHED_FLAGS = tuple(FLAGS.split())
+"""Of the commands in the README of arXiv 2601.09049's code, pretraining and fine-tuning."""
+
+
+@pytest.mark.parametrize("flag", PUBLISHED_FLAGS)
+def test_every_flag_of_the_published_commands_is_listed(flag: str) -> None:
+    named = " ".join(line.split("|")[1] for line in TWO_HOP.splitlines() if line.startswith("| "))
+    assert re.search(rf"(?<![\w.]){re.escape(flag)}(?!\w)", named)

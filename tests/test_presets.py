@@ -5,7 +5,17 @@ from dataclasses import fields, replace
 import pytest
 
 from mechgrok import discovery
-from mechgrok.config import AdamW, ConfigError, EquationTask, PostLNModel, RunConfig, Seeds
+from mechgrok.config import (
+    AdamW,
+    CompositionTask,
+    ConfigError,
+    EquationTask,
+    HaltingCrossEntropy,
+    PostLNModel,
+    RunConfig,
+    Seeds,
+    TRMModel,
+)
 from mechgrok.models.transformer import n_parameters
 from mechgrok.options import differences
 from mechgrok.presets import NAMES, preset, with_seed
@@ -16,6 +26,7 @@ from mechgrok.training.schedule import checkpoint_rule
 WANTED = {
     "nanda2023_mainline", "tl_grokking_demo", "quick", "two_layer_canonical", "two_layer_literal",
     "smoke_p17", "clean_p47", "power2022_division", "power2022_s5", "spectral_add40",
+    "two_hop_published", "two_hop_small", "composition_gpt2",
 }  # fmt: skip
 
 
@@ -25,7 +36,13 @@ def test_names_are_unique_and_complete() -> None:
     assert all(preset(name).preset == name for name in NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+LARGE = ("two_hop_published", "composition_gpt2")
+"""Their 770,000 rows and tens of millions of weights take too long for every test run."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LARGE else ()) for n in NAMES]
+)
 def test_every_preset_can_be_built(name: str) -> None:
     config = preset(name)
     task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
@@ -109,6 +126,56 @@ def test_openai_groks_presets_are_as_released(
     assert config.stop.max_steps == max_steps
     assert (config.seeds.data, config.seeds.probe, config.seeds.init) == (0, 42, 47)
     assert n_parameters(build_model(config, made)) == 455_424
+
+
+def test_two_hop_published_is_as_released() -> None:
+    """arXiv 2601.09049: the commands of its code; for the rest, the defaults of 2510.04871's."""
+    config = preset("two_hop_published")
+    assert config.task == CompositionTask(
+        entities=2000, relations=200, out_degree=20, ood_share=0.05, iid_share=0.005, phi=18.0,
+        injected=18, test_rows=3000, layout="trm",
+    )  # fmt: skip
+    assert config.model == TRMModel(
+        n_layers=2, d_model=1536, H_cycles=2, L_cycles=6, mlp_t=True, n_heads=8, positions="none",
+        expansion=4.0, multiple_of=256, puzzle_positions=16, halt_max_steps=1,
+    )  # fmt: skip
+    assert config.loss == HaltingCrossEntropy(
+        probabilities="stablemax", halt_weight=0.5, dtype="float64"
+    )
+    assert config.optim == AdamW(
+        lr=4e-5, betas=(0.9, 0.95), weight_decay=1.0, warmup_steps=2_000, batch_size=512, ema=0.999
+    )
+    # every 5 epochs of 724,000 rows, 190 times
+    assert config.schedule.evaluate_every == 5 * 724_000 // 512
+    assert config.stop.max_steps == 190 * config.schedule.evaluate_every
+
+
+def test_two_hop_small_is_as_probed() -> None:
+    config = preset("two_hop_small", 3)
+    task, model, optim = config.task, config.model, config.optim
+    assert (task.entities, task.relations, task.out_degree, task.ood_share, task.phi) == (
+        60, 30, 20, 0.1, 16.0,
+    )  # fmt: skip
+    assert (model.d_model, model.H_cycles, model.L_cycles, model.puzzle_positions) == (128, 2, 2, 0)
+    assert config.loss.probabilities == "softmax"
+    assert (optim.lr, optim.weight_decay, optim.batch_size, optim.ema) == (2e-3, 0.3, 512, 0.999)
+    assert {config.seeds.data, config.seeds.init, config.seeds.following("augmentation")} == {3}
+
+
+def test_composition_gpt2_is_as_released() -> None:
+    """arXiv 2601.09049's command on arXiv 2405.15071's code, without dropout and tied weights."""
+    config = preset("composition_gpt2")
+    assert config.task == replace(preset("two_hop_published").task, layout="causal")
+    model = config.model
+    assert (model.n_layers, model.d_model, model.n_heads, model.d_head, model.d_mlp) == (
+        4, 768, 12, 64, 3072,
+    )  # fmt: skip
+    assert (model.act_fn, model.normalization, model.init) == ("gelu_new", "LN", "gpt2")
+    assert config.optim == AdamW(
+        lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01, warmup_steps=2_000, batch_size=512,
+        clip_norm=1.0,
+    )  # fmt: skip
+    assert config.stop.max_steps == 1_500_000
 
 
 PUBLISHED_BEFORE = {

@@ -165,6 +165,8 @@ class RunConfig:
     """One seed per source of chance."""
     init_from: str | None = None
     """A run directory or checkpoint file whose weights (only) a new run starts from."""
+    init_weights: Literal["raw", "ema"] = "raw"
+    """Which of them: `raw`, or `ema` for the exponential average, where it was kept."""
     transfer: Transfer = field(default_factory=Transfer)
     """What is taken from another run, and what is frozen."""
     perturbation: Perturbation = field(default_factory=Perturbation)

@@ -10,7 +10,7 @@ from typing import Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechgrok.plots._bridge_curves import FORMATION, frame, panel, several
+from mechgrok.plots._formation import FORMATION, frame, panel, several
 from mechgrok.plots._style import entitle
 from mechgrok.runs.run import Run
 from mechgrok.runs.storage import RunError

@@ -130,15 +130,18 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
             parameter.copy_(weights[name])
 
 
-def read_weights(source: str | Path) -> dict[str, Tensor]:
-    """Raw weights of a checkpoint file, or of the newest checkpoint of a run directory."""
+def read_weights(source: str | Path, kind: str = "raw") -> dict[str, Tensor]:
+    """Weights of a checkpoint file, or of the newest checkpoint of a run directory; raw or ema.
+
+    Raises RunError for a directory without a checkpoint and for weights that were not kept.
+    """
     path = Path(source)
     if path.is_dir():
         steps = layout.steps(path, "checkpoints")
         if not steps:
             raise RunError(f"{path} has no checkpoint to start from")
         path = layout.checkpoint(path, steps[-1])
-    return _choose(read_tensors(path)[0], "raw", path)[1]
+    return _choose(read_tensors(path)[0], kind, path)[1]
 
 
 def _choose(

@@ -27,8 +27,13 @@ def initialise(model: nn.Module, config: RunConfig) -> None:
     check_perturbation(config.perturbation)
     if config.init_from is not None and config.transfer.donor is not None:
         raise ConfigError("init_from and transfer.donor are both given; expected one of them")
+    if config.init_from is None and config.init_weights != "raw":
+        raise ConfigError(
+            f"init_weights = {config.init_weights!r} without init_from; give init_from, a run "
+            f"directory or checkpoint file"
+        )
     if config.init_from is not None:
-        load_weights(model, read_weights(config.init_from))
+        load_weights(model, read_weights(config.init_from, config.init_weights))
     take_parts(model, config)
     if config.perturbation.seed is not None:
         chance = torch.Generator().manual_seed(config.perturbation.seed)

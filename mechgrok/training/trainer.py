@@ -4,8 +4,7 @@ Order at start:
 1. the run's own directory, when it is there;
 2. otherwise `init_from`: the weights only, strictly;
 3. otherwise from scratch, with the parts a transfer takes from its donor.
-After 2 and 3 the perturbation, if there is one. What a transfer freezes is no parameter of the
-optimiser.
+After 2 and 3 the perturbation, if there is one. The optimiser has only what is not frozen.
 """
 
 import math

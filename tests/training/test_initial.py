@@ -11,6 +11,7 @@ import torch
 from mechgrok.config import ConfigError, Perturbation, RunConfig
 from mechgrok.presets import preset
 from mechgrok.runs.run import Run
+from mechgrok.runs.storage import RunError
 from mechgrok.training import trainer
 
 SMALL = {"perturbation.seed": 100, "perturbation.scale": 1e-3}
@@ -71,3 +72,23 @@ def test_half_a_perturbation_is_refused_before_a_file_is_written(
     with pytest.raises(ConfigError, match="expected a seed of at least 0 and a positive scale"):
         train(tmp_path / "run", 0, **{"perturbation.seed": seed, "perturbation.scale": scale})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_the_averaged_weights_when_asked(tmp_path: Path) -> None:
+    source = train(tmp_path / "source", 20, **{"optim.ema": 0.9})
+    raw, averaged = (source.checkpoint(20, kind).weights for kind in ("raw", "ema"))
+    start = {"init_from": str(source.path)}
+    for kind, wanted, other in (("raw", raw, averaged), ("ema", averaged, raw)):
+        child = train(tmp_path / kind, 0, **start, init_weights=kind)
+        found = first_weights(child)
+        assert all(torch.equal(found[n], w) for n, w in wanted.items())
+        assert any(not torch.equal(found[n], w) for n, w in other.items())
+
+
+def test_averaged_weights_must_have_been_kept_and_come_from_somewhere(tmp_path: Path) -> None:
+    source = train(tmp_path / "source", 20)
+    with pytest.raises(RunError, match="keeps no ema weights"):
+        train(tmp_path / "child", 0, init_from=str(source.path), init_weights="ema")
+    with pytest.raises(ConfigError, match="without init_from"):
+        train(tmp_path / "child", 0, init_weights="ema")
+    assert not (tmp_path / "child" / "config.yaml").exists()

@@ -1,0 +1,102 @@
+"""What the runs of the two-hop experiment show: tables, verdicts, expected.json and pictures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import _two_hop_findings as findings
+import _two_hop_verdicts as verdicts
+from _two_hop_arms import STARTS, start_of
+
+from mechgrok.runs.run import Run
+from mechgrok.runs.storage import RunError
+
+SHOWN = ("run", "step", "state", "train", "iid", "ood", "lens", "probe", "swap", "stays")
+COMMAND = "python experiments/two_hop.py --stage analyse --record"
+
+
+def report(directory: Path, name: str) -> dict[str, Any]:
+    """Print what was found, the first paragraph first; returns it for expected.json."""
+    runs = findings.pretrained(directory / "pretrain")
+    if not runs:
+        raise RunError(
+            f"{directory / 'pretrain'} has no run with a checkpoint after its first; --stage "
+            f"pretrain trains them"
+        )
+    rows, same = findings.measured(runs), findings.same_step(runs)
+    taught = findings.taught(list(findings.finetuned(directory / "finetune", name)))
+    said = {
+        "pretraining": verdicts.of_pretraining(rows, same),
+        "finetuning": verdicts.of_finetuning(taught),
+    }
+    found: dict[str, Any] = {"preset": name, "verdict": said, "same_step": same}
+    found |= {"pretraining": rows, "finetuning": taught, "starts": starts(runs, name)}
+    found = {"paragraph": verdicts.paragraph(found), **found}
+    show(found)
+    return found
+
+
+def starts(runs: Mapping[tuple[str, str, int], Run], name: str) -> list[dict[str, Any]]:
+    """The checkpoints that fine-tuning starts from, and how they were chosen."""
+    return [
+        {"regime": regime, "seed": seed}
+        | start_of(name, regime, run, runs.get(("trm", "both_full", seed))).facts()
+        for (model, regime, seed), run in runs.items()
+        if model == "trm" and regime in STARTS.get(name, (regime,))
+    ]
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """The paragraph, the verdicts, then the tables."""
+    import pandas as pd
+
+    print(found["paragraph"])
+    for stage, said in found["verdict"].items():
+        for name, one in said.items():
+            print(f"  {stage}, {name}: {one['holds']}; {one['because']}")
+    rows = found["pretraining"]
+    print(pd.DataFrame(rows)[list(SHOWN)].round(3).to_string(index=False))
+    flat = [
+        {"run": row["run"], **{kind: one["exact_match"] for kind, one in row["cells"].items()}}
+        for row in rows
+    ]
+    print(pd.DataFrame(flat).round(3).to_string(index=False))
+    print("untrained:")
+    bare = [{"run": row["run"], **row["untrained"]} for row in rows]
+    print(
+        pd.DataFrame(bare)[["run", "ood", "lens", "probe", "swap"]].round(3).to_string(index=False)
+    )
+    for when in ("when_learnt", "at_end"):
+        each = [
+            {"run": row["run"], "learnt": row["learnt_step"], "step": row["step"], **row[when]}
+            for row in found["finetuning"]
+            if row[when]
+        ]
+        if each:
+            print(f"fine-tuning, {when.replace('_', ' ')}:")
+            print(pd.DataFrame(each).round(3).to_string(index=False))
+    for one in found["starts"]:
+        print(f"  start {one['run']} at {one['step']}: {one['rule']}")
+
+
+def record(found: Mapping[str, Any], directory: Path, expected: Path, figures: Path) -> None:
+    """Write expected.json, and the pictures with the digests of their runs."""
+    from _two_hop_figures import finetuning_figure, table_figure
+
+    from mechgrok.figures import save_sweep_picture
+    from mechgrok.plotting import plot
+
+    expected.write_text(json.dumps(found, indent=1) + "\n")
+    runs = findings.pretrained(directory / "pretrain")
+    every = list(runs.values())
+    first = min(seed for _, _, seed in runs)
+    shown = {regime: run for (m, regime, s), run in runs.items() if (m, s) == ("trm", first)}
+    drawn = plot(list(shown.values()), "circuit_formation", titles=list(shown))
+    print(save_sweep_picture(drawn, figures / "two_hop_formation", shown.values(), COMMAND))
+    drawn = table_figure(found["pretraining"])
+    print(save_sweep_picture(drawn, figures / "two_hop", every, COMMAND))
+    taught = [run for _, run in findings.finetuned(directory / "finetune", found["preset"])]
+    if taught:
+        drawn = finetuning_figure(found["finetuning"])
+        print(save_sweep_picture(drawn, figures / "two_hop_finetuning", taught, COMMAND))
