@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from mechgrok.config.models import ModelConfig, TransformerModel
 from mechgrok.config.optimisation import AdamW, CrossEntropy, LossConfig, OptimConfig
