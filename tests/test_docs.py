@@ -110,11 +110,11 @@ arch data_paths evaluators epochs eval_interval lr puzzle_emb_lr puzzle_emb_weig
 arch.pos_encodings arch.L_layers arch.H_cycles arch.L_cycles arch.halt_max_steps arch.hidden_size
 run_name ema global_batch_size max_inference_steps checkpoint_every_eval format causal post_fix
 load_checkpoint
-""".split()
+"""
 """Of the commands in the README of arXiv 2601.09049's code, pretraining and fine-tuning."""
 
 
-@pytest.mark.parametrize("flag", PUBLISHED_FLAGS)
+@pytest.mark.parametrize("flag", PUBLISHED_FLAGS.split())
 def test_every_flag_of_the_published_commands_is_listed(flag: str) -> None:
     named = " ".join(line.split("|")[1] for line in TWO_HOP.splitlines() if line.startswith("| "))
     assert re.search(rf"(?<![\w.]){re.escape(flag)}(?!\w)", named)

@@ -129,7 +129,7 @@ def test_openai_groks_presets_are_as_released(
 
 
 def test_two_hop_published_is_as_released() -> None:
-    """arXiv 2601.09049: the commands of its code, the defaults of arXiv 2510.04871's for the rest."""
+    """arXiv 2601.09049: the commands of its code, and the defaults of arXiv 2510.04871's."""
     config = preset("two_hop_published")
     assert config.task == CompositionTask(
         entities=2000, relations=200, out_degree=20, ood_share=0.05, iid_share=0.005, phi=18.0,
@@ -198,11 +198,16 @@ def test_an_unknown_preset_lists_names(wrong: str) -> None:
     assert any(name in str(error.value) for name in NAMES)
 
 
+FOLLOWING = None
+"""Of a seed that is the same as `base`."""
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_seed_sets_every_seed(name: str) -> None:
     seeds = asdict(preset(name, seed=7).seeds)
     fixed = seeds.pop("fixed")
-    assert {seeds[field] for field in seeds if field not in fixed} == {7}
+    assert {seeds[field] for field in seeds if field not in fixed} <= {7, FOLLOWING}
+    assert seeds["base"] == 7
     assert preset(name, seed=7) != preset(name, seed=8)
 
 
@@ -211,7 +216,8 @@ def test_a_fixed_seed_stays() -> None:
     seeds = with_seed(config, 9).seeds
     assert (seeds.data, seeds.probe, seeds.fixed) == (0, 42, ("data", "probe"))
     free = {f.name for f in fields(Seeds)} - {"data", "probe", "fixed"}
-    assert {getattr(seeds, name) for name in free} == {9}
+    assert {getattr(seeds, name) for name in free} == {9, FOLLOWING}
+    assert seeds.following("augmentation") == 9
     assert replace(with_seed(config, 9), seeds=config.seeds) == config
 
 
