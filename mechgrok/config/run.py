@@ -82,8 +82,11 @@ class Seeds:
         free = [f.name for f in fields(self) if f.name not in kept]
         return replace(self, **dict.fromkeys(free, seed))
 
-    def following(self, name: Literal["augmentation", "finetune"]) -> int:
-        """A seed that follows `base` unless it is given: younger than runs that lack it."""
+    def following(self, name: str) -> int:
+        """A seed by its field; `base` for one that is left to follow it.
+
+        Fields younger than the first runs follow, so that the digests of those stay.
+        """
         return self.base if self._follows(name) else getattr(self, name)
 
     def _follows(self, name: str) -> bool:

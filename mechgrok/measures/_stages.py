@@ -164,11 +164,10 @@ def patched_answers(
     answers = _resumed if isinstance(model, HookedTRM) and not has_hooks(model) else _hooked
     names = [stage.hook for stage in chosen]
     with torch.no_grad():
+        rows = _rows(model, tokens, len(names))
         parts = [
-            answers(model, names, *pair, places, answer)
-            for pair in zip(
-                *(x.split(_rows(model, x, len(names))) for x in (tokens, donor)), strict=True
-            )
+            answers(model, names, own, other, places, answer)
+            for own, other in zip(tokens.split(rows), donor.split(rows), strict=True)
         ]
     return torch.cat(parts, dim=-1)
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from measures.stand_in import StandIn, model, untrained
-from measures.two_hop_models import KINDS, by_hand, task
+from measures.two_hop_models import KINDS, ByHand, by_hand, task
 
-from mechgrok.config import TRMModel
+from mechgrok.config import FinetuneSet, TRMModel
 from mechgrok.measures import _stages, _two_hop
+from mechgrok.measures._two_hop import facts
 from mechgrok.models.trm import build
 from mechgrok.runs.result import NotApplicable, Result
 from mechgrok.tasks.composition import Task
@@ -223,6 +224,32 @@ def test_an_untrained_model_has_no_bridge_to_find_or_swap() -> None:
     assert abs(swap["excess"]) < 0.2  # pyright: ignore[reportArgumentType]
     probe = measure("bridge_probe", checkpoint)
     assert abs(probe["ood_selectivity"]) < 0.25  # pyright: ignore[reportArgumentType]
+
+
+def test_edited_facts_are_followed_or_the_old_answer_stays() -> None:
+    edited = task(finetune=FinetuneSet(facts="edited", count=8, keep=150))
+    new = measure("two_hop_cells", by_hand("sequential", edited))
+    before = ByHand(edited, KINDS["sequential"], facts(task())).eval()
+    old = measure("two_hop_cells", StandIn(task=edited, model=before))
+    for kind in ("edited", "edit_first", "edit_second"):
+        assert (new[f"{kind}_exact_match"], new[f"{kind}_old_answer"]) == (1, 0)
+        assert (old[f"{kind}_exact_match"], old[f"{kind}_old_answer"]) == (0, 1)
+    assert "id_atomic_old_answer" not in new.values
+    lens = measure("bridge_lens", by_hand("sequential", edited))
+    assert lens["edit_second_bridge_found"] == 1
+
+
+def test_new_facts_have_cells_of_their_own() -> None:
+    taught = task(finetune=FinetuneSet(facts="new", count=20, keep=150))
+    known = by_hand("sequential", taught)
+    unknown = StandIn(task=taught, model=ByHand(taught, KINDS["sequential"], facts(task())).eval())
+    for kind in ("new_old", "old_new", "test_inferred_new"):
+        for checkpoint, right in ((known, 1), (unknown, 0)):
+            assert measure("two_hop_cells", checkpoint)[f"{kind}_exact_match"] == right
+            assert measure("bridge_lens", checkpoint)[f"{kind}_exact_match"] == right
+    for name in ("bridge_probe", "bridge_swap", "bridge_tracing"):
+        options = {} if name == "bridge_probe" else {"split": "kept_inferred"}
+        assert not isinstance(measure(name, known, **options).headline, NotApplicable)
 
 
 def test_batches_change_no_number(monkeypatch: pytest.MonkeyPatch, small: Task) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from mechgrok.config import CompositionTask, Seeds
-from mechgrok.measures._two_hop import facts
+from mechgrok.measures._two_hop import Facts, facts
 from mechgrok.models.hooked import StrictHooks
 from mechgrok.tasks.composition import Task
 
@@ -45,13 +45,13 @@ KINDS = {
 
 
 class ByHand(StrictHooks):
-    """Knows every fact of a task in the layout trm, and answers all queries."""
+    """Knows every fact of a task in the layout trm, or other facts, and answers all queries."""
 
-    def __init__(self, task: Task, kind: Kind) -> None:
+    def __init__(self, task: Task, kind: Kind, known: Facts | None = None) -> None:
         super().__init__()
         size = task.d_vocab
         self.cfg: Any = SimpleNamespace(d_model=size, n_ctx=task.n_ctx, d_vocab=size, n_heads=1)
-        self.kind, self.facts = kind, facts(task)
+        self.kind, self.facts = kind, facts(task) if known is None else known
         self.end = task.vocabulary.index("</a>")
         self.unembed = nn.Linear(size, size, bias=False)
         chance = torch.Generator().manual_seed(0)

@@ -212,14 +212,17 @@ def test_exposure_counts_uses_in_training() -> None:
     for i, name in enumerate(CELLS):
         lines = [line for line, c in zip(task.text("test"), cells, strict=True) if c == i]
         assert (task.text(name) if name in task.splits else []) == lines
-    asked = {f for pair in tested for f in pair}
+    for split in ("test_inferred_ood", "test_inferred_iid"):
+        asked = {fact for line in task.text(split) for fact in hops(line, tails)}
+        counted = {
+            "first_hop": sum(f in asked for f, _ in trained),
+            "second_hop": sum(s in asked for _, s in trained),
+            "any_hop": sum(bool({f, s} & asked) for f, s in trained),
+        }
+        assert task.exposure(split)["trained_queries_with_one"] == counted
+    assert counted["any_hop"] < counted["first_hop"] + counted["second_hop"], "some use two"
+    assert counted["any_hop"] > 2, "the released code counts 0, 1 or 2"
     found = task.exposure()
-    assert found["trained_queries_with_one"] == {
-        "first_hop": sum(f in asked for f, _ in trained),
-        "second_hop": sum(s in asked for _, s in trained),
-        "any_hop": sum(bool({f, s} & asked) for f, s in trained),
-    }
-    assert found["trained_queries_with_one"]["any_hop"] > 2, "the released code counts 0, 1 or 2"
     uses = [first[f] for f in {f for f, _ in tested}]
     assert found["first_hop"]["uses"] == sum(uses)
     assert found["first_hop"]["percentiles"]["75"] == np.percentile(uses, 75)
