@@ -8,7 +8,7 @@ import numpy as np
 Rows = Sequence[Mapping[str, Any]]
 Verdicts = dict[str, dict[str, Any]]
 
-LOW, TIES = 0.2, 0.1
+LOW, TIES, LEARNT = 0.2, 0.1, 0.95
 PAPER = {
     "natural": (1.00, 0.00, 0.003),
     "both_full": (1.00, 0.02, 0.006),
@@ -77,22 +77,26 @@ def of_pretraining(measured: Rows, same: Rows) -> Verdicts:
 
 
 def of_finetuning(taught: Rows) -> Verdicts:
-    """Every prediction, by means over seeds at the end; None without the arms it is about."""
+    """Every prediction, by means over seeds at the end; None without the arms it is about.
+
+    Also None where an arm did not learn the taught facts themselves: it says nothing of their use.
+    """
     new = means(taught, "new")
     started = {k: v for k, v in new.items() if not k.startswith("scratch")}
     scratch = {k: v for k, v in new.items() if k.startswith("scratch")}
     edits = means(taught, "edited").get("both_full")
     first, second = (edits["edit_first"], edits["edit_second"]) if edits else (None, None)
-    known = first is not None and second is not None
+    known = first is not None and second is not None and learnt(edits)
     in_first, in_second = bool(known and first >= 0.5), bool(known and second >= 0.5)
     followed = f"both_full follows edits {shown([first, second])} of the time in hop 1, 2"
     pair = [started.get("both_full"), started.get("natural")]
-    gaps = [abs(pair[0][c] - pair[1][c]) for c in CELLS[:2]] if all(pair) else []  # pyright: ignore[reportOptionalSubscript]
+    there = all(learnt(one) for one in pair)
+    gaps = [abs(pair[0][c] - pair[1][c]) for c in CELLS[:2]] if there else []  # pyright: ignore[reportOptionalSubscript]
     found = {
         "paper": (
             all(v["new_old"] >= 0.9 and v["old_new"] <= 0.1 for v in started.values())
             and all(v["new_old"] <= 0.5 for v in scratch.values()),
-            bool(started and scratch),
+            bool(started and scratch) and all(learnt(one) for one in new.values()),
             "; ".join(f"{k} {shown([v[c] for c in CELLS[:2]])}" for k, v in new.items()),
         ),
         "one fact store": (in_first and in_second, known, followed),
@@ -105,6 +109,11 @@ def of_finetuning(taught: Rows) -> Verdicts:
         ),
     }
     return _verdicts(found)
+
+
+def learnt(cells: Mapping[str, float] | None) -> bool:
+    """Whether the taught facts themselves were learnt, by their mean accuracy."""
+    return cells is not None and cells["taught"] >= LEARNT
 
 
 def _verdicts(found: Mapping[str, tuple[bool, bool, str]]) -> Verdicts:
@@ -139,10 +148,12 @@ def means(taught: Rows, facts: str, when: str = "at_end") -> dict[str, dict[str,
 
 
 def by(rows: Rows, name: str) -> str:
-    """Every run's value by regime, as points."""
-    regimes = dict.fromkeys(row["regime"] for row in rows)
-    parts = (f"{g} {shown([r[name] for r in rows if r['regime'] == g])}" for g in regimes)
-    return ", ".join(parts)
+    """Every run's value by regime, and by model where it is another, as points."""
+    values: dict[str, list[float | None]] = {}
+    for row in rows:
+        model = "" if row["model"] == "trm" else f"{row['model']} "
+        values.setdefault(f"{model}{row['regime']}", []).append(row[name])
+    return ", ".join(f"{key} {shown(each)}" for key, each in values.items())
 
 
 def shown(values: Sequence[float | None]) -> str:

@@ -129,7 +129,7 @@ def test_openai_groks_presets_are_as_released(
 
 
 def test_two_hop_published_is_as_released() -> None:
-    """arXiv 2601.09049: the commands of its code; for the rest, the defaults of 2510.04871's."""
+    """arXiv 2601.09049: the commands of its code, and the defaults of arXiv 2510.04871's."""
     config = preset("two_hop_published")
     assert config.task == CompositionTask(
         entities=2000, relations=200, out_degree=20, ood_share=0.05, iid_share=0.005, phi=18.0,

@@ -29,8 +29,8 @@ def plot(run: Run, kind: str = "test_inferred_ood", step: int | None = None) -> 
     figure = stage_maps(saved, tables, signed=["excess"])
     (absent_wrong, absent_right), (found_wrong, found_right) = saved.arrays[f"counts {kind}"]
     note = (
-        f"{kind}: n = {saved[f'{kind}_n']} queries, {saved[f'{kind}_trivial']} trivial ones left "
-        f"out; excess over all places {saved[f'{kind}_excess']:.3f}<br>"
+        f"{kind}: n = {saved[f'{kind}_n']} queries, {saved[f'{kind}_trivial']} trivial left out; "
+        f"excess over all places {saved[f'{kind}_excess']:.3f}<br>"
         f"bridge found: {found_right} answers right, {found_wrong} wrong; "
         f"not found: {absent_right} right, {absent_wrong} wrong"
     )

@@ -211,6 +211,14 @@ def test_each_prediction_of_finetuning_can_win_and_lose(
     assert {name for name, one in found.items() if one["holds"]} == holds
 
 
+def test_facts_that_were_not_learnt_decide_nothing() -> None:
+    rows = [lesson("both_full", 0, 0), lesson("natural", 0, 0), lesson(SCRATCH, 0, 0)]
+    rows += [lesson("both_full", 0, 0, "edited")]
+    for one in rows:
+        one["at_end"]["taught"] = 0.5
+    assert {one["holds"] for one in verdicts.of_finetuning(rows).values()} == {None}
+
+
 def test_means_are_over_seeds_of_whole_arms() -> None:
     frozen = {**lesson("both_full", 0, 0), "trained": "embedding"}
     rows = [lesson("both_full", 1, 0), lesson("both_full", 0.5, 0), frozen]
@@ -222,9 +230,11 @@ def test_the_paragraph_says_every_point() -> None:
     taught = [lesson("both_full", 1, 0), lesson(SCRATCH, 0.25, 0)]
     said = {"pretraining": verdicts.of_pretraining(rows, [same(0.02)])}
     said["finetuning"] = verdicts.of_finetuning(taught)
+    rows.append({**row("both_full", ood=0.5), "model": "gpt2"})
     found = {"same_step": [same(0.02)], "pretraining": rows, "finetuning": taught, "verdict": said}
     text = verdicts.paragraph(found)
-    for part in ("on 1 of 1 seeds", "both_full 0.97 / 0.91, natural 0.02", "holds: recombination"):
+    assert "holds: recombination" in text
+    for part in ("on 1 of 1 seeds", "both_full 0.97 / 0.91, natural 0.02, gpt2 both_full 0.50"):
         assert part in text
     assert "both_full 1.00, 0.00 (paper 1.00 / 0.02)" in text
     assert "scratch on natural 0.25, 0.00 (paper 0.31 / 0.00)" in text
