@@ -107,8 +107,7 @@ def adjusted_rand(one: torch.Tensor, other: torch.Tensor) -> float | None:
         return None
     crossed: Any = stats.contingency.crosstab
     table = crossed(a, b).count
-    pairs = comb(table, 2).sum()
-    rows, columns = comb(table.sum(1), 2).sum(), comb(table.sum(0), 2).sum()
+    pairs, rows, columns = (float(np.sum(comb(n, 2))) for n in (table, table.sum(1), table.sum(0)))
     chance = rows * columns / comb(len(a), 2)
     most = (rows + columns) / 2
     return None if most == chance else float((pairs - chance) / (most - chance))

@@ -123,14 +123,15 @@ def _operation(origin: Origin) -> str:
 
 
 def _model_config(published: Published) -> TransformerModel:
-    cfg = published.model.cfg
-    if not isinstance(published.model, Transformer):
+    model = published.model
+    if not isinstance(model, Transformer):
         raise RunError(
             f"{published.origin.file} is no HookedTransformer; expected one of {FORMATS}"
         )
+    cfg = model.cfg
     if cfg.attn_only:
         raise RunError(f"{published.origin.file} is attention only; a run's model has an MLP")
-    biases: Any = trained_biases(published.model)
+    biases: Any = trained_biases(model)
     return TransformerModel(
         n_layers=cfg.n_layers,
         d_model=cfg.d_model,
