@@ -171,6 +171,7 @@ def test_a_model_without_a_residual_sum_says_so(tmp_path: Path) -> None:
     assert 'id="patches-one" class="plot"' in text
 
 
+@pytest.mark.slow  # a training run and every figure; the script itself is run small by .ci/run
 def test_the_small_experiment_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert circuit_modadd.main(["--small", "--runs", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
