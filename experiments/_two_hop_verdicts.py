@@ -86,8 +86,10 @@ def of_finetuning(taught: Rows) -> Verdicts:
     scratch = {k: v for k, v in new.items() if k.startswith("scratch")}
     edits = means(taught, "edited").get("both_full")
     first, second = (edits["edit_first"], edits["edit_second"]) if edits else (None, None)
-    known = first is not None and second is not None and learnt(edits)
-    in_first, in_second = (bool(known and (x or 0.0) >= 0.5) for x in (first, second))
+    known = learnt(edits)
+    in_first, in_second = (
+        known and share is not None and share >= 0.5 for share in (first, second)
+    )
     followed = f"both_full follows edits {shown([first, second])} of the time in hop 1, 2"
     pair = [started.get("both_full"), started.get("natural")]
     there = all(learnt(one) for one in pair)

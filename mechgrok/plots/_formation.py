@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import plotly.graph_objects as go
 
@@ -58,7 +58,8 @@ def panel(
     """Every curve of one run and kind; what was not measured or does not apply is not drawn."""
     for one in curves:
         steps, values = curve(by_step(run, one.measure), one.value.format(kind=kind))
-        drawn = any(t.name == one.name and t.showlegend for t in figure.data)
+        traces: Any = figure.data
+        drawn = any(t.name == one.name and t.showlegend for t in traces)
         marked = {"symbol": one.symbol, "size": 6, "maxdisplayed": MARKERS}
         figure.add_scatter(
             x=steps,
