@@ -242,7 +242,7 @@ def test_initial_weights_have_the_published_spread(init: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"init": "gpt2"}, "expected one of"),
+        ({"init": "gpt3"}, "expected one of"),
         ({"act_fn": "rleu"}, "expected one of"),
         ({"act_fn": "solu_ln"}, "expected one of"),
         ({"n_layers": 0}, "at least 1"),

@@ -283,7 +283,7 @@ def test_settings_that_do_not_fit_harm_nothing(
         ({"task.frac_train": 1.0}, "strictly between"),
         ({"task.name": "bynary"}, "binary"),
         ({"model.name": "transformr"}, "transformer"),
-        ({"model.init": "gpt2"}, "nanda2023"),
+        ({"model.init": "gpt3"}, "nanda2023"),
         ({"loss.name": "mse"}, "cross_entropy"),
         ({"optim.name": "sgd"}, "adamw"),
         ({"optim.ema": 1.0}, "out of range"),
