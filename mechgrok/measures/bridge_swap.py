@@ -88,10 +88,10 @@ def _random_bridge(
     if not bool((count > 0).all()):
         raise ValueError("a query has no other bridge to compare with; give more entities")
     shares = [
-        ((row[:, None] == tails) & usable).sum(dim=1) / count
+        ((row[:, None] == tails) & usable).sum(dim=1).double() / count
         for row in answers.flatten(0, 1)  # one place at a time, since this is items x entities
     ]
-    return torch.stack(shares).double().reshape(answers.shape)
+    return torch.stack(shares).reshape(answers.shape)
 
 
 def donors(
