@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from mechgrok.config import ConfigError, FinetuneSet
 from mechgrok.tasks._augmentation import Queries
@@ -27,8 +27,9 @@ def keep(
 ) -> Kept:
     """The part that is kept, without replaced facts and every query that uses one.
 
-    `code` takes facts in random order, each with all two-hop queries that use it in either hop, as
-    long as `keep` queries are not exceeded, then once more over the rest by what each would add.
+    `code` goes through the facts in random order and takes each, with all two-hop queries that use
+    it in either hop, that does not exceed `keep` queries. The released code then goes through the
+    rest once more, where nothing can fit: a fact gets cheaper by less than what made it so costs.
     `paper` takes `keep` in-distribution facts with all their queries. Raises ConfigError for more
     than there is.
     """
@@ -55,40 +56,18 @@ def _refuse_more(config: FinetuneSet, there: int, what: str) -> None:
 def _greedy(
     total: int, queries: Int[np.ndarray, "queries 2"], order: Int[np.ndarray, " usable"]
 ) -> Kept:
-    growing = _Growing(total, _users(queries), np.zeros(len(queries), dtype=bool), [])
-    left = growing.take(order.tolist())
-    costs = [len(growing.new(fact)) for fact in left]
-    growing.take([left[i] for i in np.argsort(costs, kind="stable")])
-    return Kept(np.sort(growing.facts), queries[growing.taken])
-
-
-@dataclass
-class _Growing:
-    """A set of facts and queries that grows up to a total size."""
-
-    total: int
-    users: list[Int[np.ndarray, " _"]]
-    taken: Bool[np.ndarray, " queries"]
-    facts: list[int]
-
-    def new(self, fact: int) -> Int[np.ndarray, " _"]:
-        """Queries that come with a fact and are not there yet."""
-        users = self.users[fact] if fact < len(self.users) else np.empty(0, dtype=int)
-        return users[~self.taken[users]]
-
-    def take(self, candidates: list[int]) -> list[int]:
-        """Take every fact that fits, in order; returns the others."""
-        size = len(self.facts) + int(self.taken.sum())
-        left: list[int] = []
-        for fact in candidates:
-            new = self.new(fact)
-            if size + 1 + len(new) > self.total:
-                left.append(fact)
-                continue
-            self.taken[new] = True
-            self.facts.append(fact)
+    users = _users(queries)
+    taken = np.zeros(len(queries), dtype=bool)
+    facts: list[int] = []
+    size = 0
+    for fact in order.tolist():
+        used = users[fact] if fact < len(users) else np.empty(0, dtype=int)
+        new = used[~taken[used]]
+        if size + 1 + len(new) <= total:
+            taken[new] = True
+            facts.append(fact)
             size += 1 + len(new)
-        return left
+    return Kept(np.sort(np.array(facts, dtype=int)), queries[taken])
 
 
 def _users(queries: Int[np.ndarray, "queries 2"]) -> list[Int[np.ndarray, " _"]]:

@@ -1,10 +1,12 @@
 """What fine-tuning sets teach, keep and test, recounted from the text of their rows."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from two_hops import Fact, facts, hops, make, table, two_hop
 
-from mechgrok.config import ConfigError, FinetuneSet, Seeds
+from mechgrok.config import CompositionTask, ConfigError, FinetuneSet, Seeds
 from mechgrok.tasks._augmentation import Queries
 from mechgrok.tasks._graph import Graph
 from mechgrok.tasks._kept import keep
@@ -150,8 +152,8 @@ def test_edits_are_atomic_and_the_answers_that_follow_change() -> None:
         assert set(task.text(split)) <= {line for s in old.splits for line in old.text(s)}
 
 
-def test_a_second_pass_takes_what_is_cheapest() -> None:
-    """Facts 0-3 in a chain of queries (0,1), (1,2), (2,3): 3 fits only what 0 or 3 brings."""
+def test_every_fact_that_still_fits_is_taken() -> None:
+    """Facts 0-3 in a chain of queries (0,1), (1,2), (2,3); 4 places hold one of three choices."""
     zeros = np.zeros(4, dtype=int)
     line = Graph(5, 1, np.arange(4), zeros, np.arange(1, 5), zeros.astype(bool))
     queries = line.queries()
@@ -167,6 +169,14 @@ def test_a_second_pass_takes_what_is_cheapest() -> None:
         assert len(kept.facts) + len(used) <= 4
         seen.add(tuple(kept.facts.tolist()))
     assert seen == {(0, 1), (2, 3), (0, 3)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "golden"), [("new", "99a0d1bf879b92ff"), ("edited", "e6ec38128096e5c9")]
+)
+def test_the_small_sets_are_what_they_were(kind: Literal["new", "edited"], golden: str) -> None:
+    task = Task.make(CompositionTask(finetune=FinetuneSet(facts=kind)), Seeds())
+    assert task.sha256.startswith(golden)
 
 
 @pytest.mark.parametrize(
