@@ -5,14 +5,14 @@ one matrix each. The states before the first cycle are stored in the forward pas
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from mechgrok.config import ConfigError
+from mechgrok.config import ConfigError, TRMModel
 from mechgrok.models import _foreign
 from mechgrok.models._foreign import PublishedError, listed, plain
 from mechgrok.models.hooked import weights
@@ -103,9 +103,9 @@ def _bare(name: str) -> str:
 
 def _settings(config: Any) -> dict[str, Any]:
     """The given settings under our names; those of `arch`, as the original's files have it, too."""
-    if is_dataclass(config) and not isinstance(config, type):
+    if isinstance(config, HookedTRMConfig | TRMModel):
         config = asdict(config)
-    found = dict(config or {})
+    found: dict[str, Any] = dict(config or {})
     arch = found.get("arch")
     if isinstance(arch, Mapping):
         known = {f.name for f in fields(HookedTRMConfig)} | set(OURS)

@@ -7,7 +7,6 @@ device is never guessed, biases are frozen by name, and hooks are checked (`mode
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -61,8 +60,7 @@ def build(
     )
     model = make(cfg)
     share_blocks(model, config.n_layers)
-    std = partial(INITS[config.init], n_layers=config.n_layers)
-    _initialise(model, std, torch.Generator().manual_seed(seed))
+    _initialise(model, config, torch.Generator().manual_seed(seed))
     freeze_biases(model, config.trained_biases)
     return model
 
@@ -135,16 +133,13 @@ INITS: Final[Mapping[str, Callable[[str, HookedTransformerConfig, int], float]]]
 """Named initialisations: the standard deviation of each weight matrix; biases start at 0."""
 
 
-def _initialise(
-    model: Transformer,
-    std: Callable[[str, HookedTransformerConfig], float],
-    chance: torch.Generator,
-) -> None:
+def _initialise(model: Transformer, config: TransformerModel, chance: torch.Generator) -> None:
+    std = INITS[config.init]
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             if ".W_" in name:
                 draws = torch.randn(parameter.shape, generator=chance, dtype=torch.float32)
-                parameter.copy_(draws * std(name, model.cfg))
+                parameter.copy_(draws * std(name, model.cfg, config.n_layers))
 
 
 def freeze_biases(model: Transformer, trained: str) -> None:

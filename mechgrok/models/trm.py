@@ -54,6 +54,7 @@ class HookedTRM(StrictHooks):
     z_H_init: Tensor
     z_L_init: Tensor
     puzzle: Tensor
+    rotary: Tensor | None
 
     def __init__(self, cfg: HookedTRMConfig) -> None:
         super().__init__()
@@ -218,10 +219,10 @@ def build(
 
     Raises ConfigError for settings out of range and for the mps device.
     """
-    given = {**asdict(config), "dtype": getattr(torch, config.dtype)}
+    given: dict[str, Any] = {**asdict(config), "dtype": getattr(torch, config.dtype)}
     del given["name"]
-    sizes = {"d_vocab": d_vocab, "n_ctx": n_ctx, "d_vocab_out": d_vocab_out}
-    return HookedTRM(HookedTRMConfig(**given, **sizes, seed=seed, device=device))
+    given |= {"d_vocab": d_vocab, "n_ctx": n_ctx, "d_vocab_out": d_vocab_out}
+    return HookedTRM(HookedTRMConfig(**given, seed=seed, device=device))
 
 
 def _initialise(model: HookedTRM, chance: torch.Generator) -> None:

@@ -94,7 +94,7 @@ def run(
 ) -> tuple[State, State]:
     """One pass: H_cycles cycles, the last of them with gradient."""
     if model.cfg.compile and model.training and torch.is_grad_enabled():
-        joined = [(*block.mix, *block.mlp) for block in blocks]
+        joined = [(*own.mix, *own.mlp) for own in blocks if isinstance(own.mix, Mlp)]
         found = _trm_compiled.run(x, z_H, z_L, joined, model.cfg)
         if found is not None:
             return found

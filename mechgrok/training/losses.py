@@ -138,7 +138,7 @@ def _halting(config: HaltingCrossEntropy) -> Loss:
     def loss(
         model: Any, batch: Batch, generator: torch.Generator
     ) -> tuple[Float[Tensor, ""], Parts]:
-        total, taken, parts = 0.0, 0, {}
+        totals, counts, parts = [], [], {}
         for logits, halt, active in passes(model, batch, generator):
             losses, present = answer_losses(logits.to(dtype), batch.labels, of)
             parts = _parts(losses, present, logits, batch.labels)
@@ -149,9 +149,9 @@ def _halting(config: HaltingCrossEntropy) -> Loss:
                 surprise = F.binary_cross_entropy_with_logits(asked, right, reduction="none")
                 terms = terms + config.halt_weight * surprise
                 parts["halt_loss"] = surprise.detach()
-            total = total + (terms * active).sum()
-            taken = taken + active.sum()
-        return total / taken, parts
+            totals.append((terms * active).sum())
+            counts.append(active.sum())
+        return torch.stack(totals).sum() / torch.stack(counts).sum(), parts
 
     return loss
 
