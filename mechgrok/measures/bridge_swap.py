@@ -91,7 +91,7 @@ def _random_bridge(
         ((row[:, None] == tails) & usable).sum(dim=1).double() / count
         for row in answers.flatten(0, 1)  # one place at a time, since this is items x entities
     ]
-    return torch.stack(shares).double().reshape(answers.shape)
+    return torch.stack(shares).reshape(answers.shape)
 
 
 def donors(

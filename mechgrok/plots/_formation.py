@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from mechgrok.plots._style import BLUE, GREEN, GREY, PURPLE, VERMILION, by_step, curve
+from mechgrok.plots._style import BLUE, GREEN, GREY, PURPLE, SKY, VERMILION, by_step, curve
 from mechgrok.runs.run import Run
 
 MARKERS: Final = 30
@@ -27,14 +27,22 @@ class Curve:
 
 
 BRIDGE: Final = Curve("bridge found", "bridge_lens", "{kind}_bridge_found", BLUE, "circle")
+NOT_TRIVIAL: Final = Curve(
+    "the same, b neither h nor t",
+    "bridge_lens",
+    "{kind}_bridge_found_not_trivial",
+    SKY,
+    dash="dash",
+)
 CHANCE: Final = Curve(
-    "other queries' bridges found", "bridge_lens", "{kind}_control", GREY, dash="dot"
+    "its control: other queries' bridges", "bridge_lens", "{kind}_control", GREY, dash="dot"
 )
 FORMATION: Final = (
     BRIDGE,
     Curve("target found", "bridge_lens", "{kind}_target_found", VERMILION, "square"),
     Curve("training accuracy", "two_hop_cells", "training_accuracy", GREEN, "triangle-up"),
     Curve("exact match", "bridge_lens", "{kind}_exact_match", PURPLE, dash="dash"),
+    NOT_TRIVIAL,
     CHANCE,
 )
 """The first three as published."""
@@ -42,6 +50,7 @@ FINETUNING: Final = (
     BRIDGE,
     Curve("exact match", "two_hop_cells", "{kind}_exact_match", VERMILION, "square"),
     Curve("new facts", "two_hop_cells", "atomic_new_exact_match", GREEN, "triangle-up"),
+    NOT_TRIVIAL,
     CHANCE,
 )
 """The first three as published."""
@@ -55,11 +64,22 @@ def several(runs: Run | Sequence[Run]) -> list[Run]:
 def panel(
     figure: go.Figure, run: Run, kind: str, curves: Sequence[Curve], row: int, col: int
 ) -> None:
+<<<<<<< /tmp/ours.py
     """Every curve of one run and kind; what was not measured or does not apply is not drawn."""
     for one in curves:
         steps, values = curve(by_step(run, one.measure), one.value.format(kind=kind))
         traces: Any = figure.data
         drawn = any(t.name == one.name and t.showlegend for t in traces)
+=======
+    """Every curve of one run and kind; a panel without this kind says so."""
+    saved = {name: by_step(run, name) for name in {one.measure for one in curves}}
+    points = [curve(saved[one.measure], one.value.format(kind=kind)) for one in curves]
+    if not any(steps for one, (steps, _) in zip(curves, points, strict=True) if "{" in one.value):
+        centre = {"x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain"}
+        figure.add_annotation(text=f"no {kind}", showarrow=False, **centre, row=row, col=col)
+    for one, (steps, values) in zip(curves, points, strict=True):
+        drawn = any(t.name == one.name and t.showlegend for t in figure.data)
+>>>>>>> /tmp/theirs.py
         marked = {"symbol": one.symbol, "size": 6, "maxdisplayed": MARKERS}
         figure.add_scatter(
             x=steps,

@@ -137,16 +137,16 @@ def test_cells_draw_every_kind_with_its_interval(run: Run) -> None:
 
 def test_circuit_formation_draws_every_checkpoint_of_every_run(run: Run) -> None:
     figure = draw("circuit_formation", [run, run], titles=["A", "B"])
-    assert len(figure.data) == 10
+    assert len(figure.data) == 12
     assert [note.text for note in figure.layout.annotations] == ["A", "B"]
-    found = {trace.name: trace for trace in figure.data[:5]}
+    found = {trace.name: trace for trace in figure.data[:6]}
     lens = run.results("bridge_lens")
     assert list(found["bridge found"].x) == run.steps
     for name, value in (("bridge found", "bridge_found"), ("target found", "target_found")):
         assert list(found[name].y) == [r[f"test_inferred_ood_{value}"] for r in lens]
     accuracy = [r["training_accuracy"] for r in run.results("two_hop_cells")]
     assert list(found["training accuracy"].y) == accuracy
-    assert sum(bool(trace.showlegend) for trace in figure.data) == 5
+    assert sum(bool(trace.showlegend) for trace in figure.data) == 6
     assert len(draw("circuit_formation", run, published=True).data) == 3
     for name in ("circuit_formation", "circuit_finetuning", "circuit_selection"):
         with pytest.raises(RunError, match="got no"):
@@ -159,5 +159,7 @@ def test_finetuning_panels_follow_kinds_and_runs(run: Run) -> None:
     exact = [trace for trace in figure.data if trace.name == "exact match"]
     for trace, kind in zip(exact, kinds, strict=True):
         assert list(trace.y) == [r[f"{kind}_exact_match"] for r in run.results("two_hop_cells")]
+    nothing = draw("circuit_finetuning", [run], kinds={"new_old": "new + old"})
+    assert "no new_old" in [note.text for note in nothing.layout.annotations]
     selected = draw("circuit_selection", [(run, "train_inferred")])
     assert [t.y for t in selected.data if t.name == "exact match"] == [exact[1].y]
