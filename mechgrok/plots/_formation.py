@@ -64,13 +64,6 @@ def several(runs: Run | Sequence[Run]) -> list[Run]:
 def panel(
     figure: go.Figure, run: Run, kind: str, curves: Sequence[Curve], row: int, col: int
 ) -> None:
-<<<<<<< /tmp/ours.py
-    """Every curve of one run and kind; what was not measured or does not apply is not drawn."""
-    for one in curves:
-        steps, values = curve(by_step(run, one.measure), one.value.format(kind=kind))
-        traces: Any = figure.data
-        drawn = any(t.name == one.name and t.showlegend for t in traces)
-=======
     """Every curve of one run and kind; a panel without this kind says so."""
     saved = {name: by_step(run, name) for name in {one.measure for one in curves}}
     points = [curve(saved[one.measure], one.value.format(kind=kind)) for one in curves]
@@ -78,8 +71,8 @@ def panel(
         centre = {"x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain"}
         figure.add_annotation(text=f"no {kind}", showarrow=False, **centre, row=row, col=col)
     for one, (steps, values) in zip(curves, points, strict=True):
-        drawn = any(t.name == one.name and t.showlegend for t in figure.data)
->>>>>>> /tmp/theirs.py
+        traces: Any = figure.data
+        drawn = any(t.name == one.name and t.showlegend for t in traces)
         marked = {"symbol": one.symbol, "size": 6, "maxdisplayed": MARKERS}
         figure.add_scatter(
             x=steps,
