@@ -5,10 +5,41 @@ from statistics import median
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
+LEVEL = 0.05
+"""A smaller p than this says that the spreads differ."""
 
 
 def findings(groups: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One paragraph per group of runs."""
+    """What is said first, then one paragraph per group of runs."""
+    return [
+        " ".join(verdict(group) for group in groups),
+        *_each(groups),
+    ]
+
+
+def verdict(group: Mapping[str, Any]) -> str:
+    """Whether perturbed runs are as far apart as seeds, in time and in weights."""
+    told = []
+    spread = next((r["spread"] for r in group["times"] if r["moment"] == "generalised"), {})
+    if "p" in spread:
+        less = spread["p"] < LEVEL and spread["ratio"] < 1
+        how = "less than over seeds" if less else "not measurably less than over seeds"
+        told.append(
+            f"steps to generalise spread {how} (ratio {spread['ratio']:.3g}, p = {spread['p']:.3g})"
+        )
+    ends = next((r for r in group["reached"] if (r["of"], r["moment"]) == ("weights", "end")), {})
+    mine = [value for value in ends.get("perturbed", []) if value is not None]
+    theirs = [value for value in ends.get("between seeds", []) if value is not None]
+    if mine and theirs:
+        nearer = max(mine) < min(theirs)
+        where = "nearer to each other than two seeds" if nearer else "as far apart as two seeds"
+        told.append(f"weights end {where} ({_range(mine)} against {_range(theirs)})")
+    elif mine:
+        told.append(f"weights end {_range(mine)} apart")
+    return f"{group['group']}, perturbed: {'; '.join(told)}." if told else ""
+
+
+def _each(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return [
         f"{group['group']}: {growth(group)} {reached(group)} {times(group)} {spectra(group)}"
         for group in groups
