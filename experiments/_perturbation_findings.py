@@ -32,10 +32,10 @@ def verdict(group: Mapping[str, Any]) -> str:
     theirs = [value for value in ends.get("between seeds", []) if value is not None]
     if mine and theirs:
         nearer = max(mine) < min(theirs)
-        where = "nearer to each other than two seeds" if nearer else "as far apart as two seeds"
-        told.append(f"weights end {where} ({_range(mine)} against {_range(theirs)})")
+        where = "nearer to the control than" if nearer else "as far from the control as"
+        told.append(f"weights end {where} two seeds are ({_range(mine)} against {_range(theirs)})")
     elif mine:
-        told.append(f"weights end {_range(mine)} apart")
+        told.append(f"weights end {_range(mine)} from the control")
     return f"{group['group']}, perturbed: {'; '.join(told)}." if told else ""
 
 
