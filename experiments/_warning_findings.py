@@ -111,6 +111,25 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     return [one for one in told if one]
 
 
+def by_half(found: Mapping[str, Any]) -> list[str]:
+    """The same ranking where about half of the runs have reached onset."""
+    held = [run for run in found["runs"] if run["set"] == "held_out"]
+    onset = sum(run["onset"] is not None for run in held)
+    said = f"By step {found['end']:,}, {onset} of {len(held)} held-out runs had reached onset"
+    rows = {(row["signal"], row["outcome"]): row for row in found["ranking"]["held_out"]}
+    if not rows:
+        return [f"{said}; no landmark has two runs to compare."]
+    best = found["choice"]["best_baseline"]
+    labels = [f"residual of {of}, published" for of in OBSERVABLES.values()] + [best]
+    ranked = ", ".join(f"{one} {_number(rows[one, 'C'])}" for one in labels)
+    told = [f"{said}; concordance of {ranked}."]
+    areas = [one for one in labels if (one, "AUROC onset") in rows]
+    if areas:
+        each = ", ".join(f"{one} {_number(rows[one, 'AUROC onset'])}" for one in areas)
+        told.append(f"AUROC for onset by then or not: {each}.")
+    return told + [_alarm(row) for row in found["alarms"] if row["signal"] in _alarmed(best)]
+
+
 def _verdict(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     """Whether the published signal tells the order of onsets, and more than a plain one does."""
     published = [rows[f"residual of {name}, published", "C"] for name in OBSERVABLES.values()]

@@ -1,7 +1,7 @@
 """Do signals at a step rank runs by what comes later? Chosen on some runs, reported on others."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -45,6 +45,16 @@ class Followed:
         """Whether the run is still going on at a step, and not yet past onset."""
         onset = self.moments.onset
         return self.moments.last >= step and (onset is None or onset > step)
+
+
+def until(followed: Followed, step: int) -> Followed:
+    """The run as it is known at a step: later moments are not reached, and it is censored there."""
+    of = followed.moments
+    onset, generalised = (
+        None if at is None or at > step else at for at in (of.onset, of.generalised)
+    )
+    known = replace(of, last=min(of.last, step), onset=onset, generalised=generalised)
+    return replace(followed, moments=known)
 
 
 @dataclass(frozen=True)
