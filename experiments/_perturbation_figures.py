@@ -117,7 +117,7 @@ def times(groups: Sequence["Group"]) -> go.Figure:
     figure.update_yaxes(type="category", col=1)
     figure.update_yaxes(type="category", showticklabels=False, col=2)
     figure.update_xaxes(title="step", row=len(groups))
-    facts = f"{_counts(groups)}; open triangle: censored, later than this"
+    facts = f"{_counts(groups)}<br>open triangle: censored, later than this"
     entitle(figure, "Times of every run", facts, height=200 + 260 * len(groups))
     return under(figure).update_layout(showlegend=False)
 
