@@ -118,6 +118,41 @@ def test_each_patch_is_the_hooked_forward(model: Any) -> None:
     assert changed > 5  # patches do something
 
 
+SUMS = {
+    "resid_mid": ("resid_pre", ("attn_out", "mix_out")),
+    "resid_post": ("resid_mid", ("mlp_out",)),
+}
+"""What each stream is made of, the stream before and one sub-layer's output, in every family."""
+
+
+def test_a_stream_is_made_of_the_sum_of_its_parts_alone(model: Any) -> None:
+    """Moving one part by a step and the other back leaves it, in pre-LN, post-LN and TRM alike.
+
+    That it is the sum itself, or which norm of it, is tested with each model.
+    """
+    _, cache = model.run_with_cache(TOKENS)
+    names = [n for n in cache.keys() if n.rsplit("hook_", 1)[-1] in SUMS]  # noqa: SIM118
+    assert {n.rsplit("hook_", 1)[-1] for n in names} == set(SUMS)
+    for name in names:
+        block, stream = name.rsplit("hook_", 1)
+        before, words = SUMS[stream]
+        [write] = [f"{block}hook_{w}" for w in words if f"{block}hook_{w}" in model.hook_dict]
+        step = torch.randn(cache[name].shape, generator=torch.Generator().manual_seed(0)).double()
+        moved = (f"{block}hook_{before}", lambda value, hook, step=step: value + step)
+        given = cache[write] - step
+        back = (write, lambda value, hook, given=given: given)
+        same(streamed(model, name, [moved, back]), cache[name])
+        assert not torch.allclose(streamed(model, name, [moved]), cache[name])  # the control
+
+
+def streamed(model: Any, name: str, edits: Sequence[tuple[str, Any]]) -> Tensor:
+    """An activation under edits."""
+    seen: list[Tensor] = []
+    with torch.no_grad(), model.hooks(fwd_hooks=[*edits, (name, lambda x, hook: seen.append(x))]):
+        model(TOKENS)
+    return seen[0]
+
+
 def test_nothing_ablated_is_the_identity(model: Any) -> None:
     before = plain(model)
     with ours.ablate(model, [], "zero") as same_model:
