@@ -11,16 +11,16 @@ grok: $(INSTALLED)
 	$(BIN)/python experiments/grok_modadd.py
 
 test: $(INSTALLED_DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 slow: $(INSTALLED_DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --slow
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(MAKE) test
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench.py
