@@ -21,6 +21,9 @@ from mechgrok.models.trm_fast import segments
 
 IGNORE = -100
 """Label of an answer position that a row does not use."""
+FLOOR = 1e-30
+"""Probabilities below it, over the largest, have no gradient: in float32 theirs would be subnormal,
+which makes the matrix products that read it several times slower."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ class Surprisal(torch.autograd.Function):
     ) -> Float[Tensor, " n"]:
         powers = logits.to(torch.float64, copy=True).sub_(logits.amax(1, keepdim=True))
         own = powers.gather(1, labels[:, None])
-        total = powers.exp_().sum(1, keepdim=True)
+        total = F.threshold_(powers.exp_(), FLOOR, 0.0).sum(1, keepdim=True)
         ctx.save_for_backward(powers, total, labels, logits)
         return (total.log() - own)[:, 0]
 

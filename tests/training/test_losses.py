@@ -72,6 +72,21 @@ def test_surprisal_is_float64_cross_entropy(
     torch.testing.assert_close(found, expected, rtol=bound, atol=1e-12)
 
 
+def test_no_gradient_is_subnormal() -> None:
+    """Processors take a hundred times as long over them; a grokked model's logits are full of them
+    (margins of 60 to 100 nats)."""
+    logits = torch.linspace(-110, 0, 221)[None].requires_grad_()
+    loss = Surprisal.apply(logits, torch.tensor([220])).sum() / 1_000  # as a mean over rows
+    (found,) = torch.autograd.grad(loss, logits)
+    small = found.abs() < torch.finfo(torch.float32).tiny
+    assert bool((found[small] == 0).all())
+    expected = logits.detach().double().softmax(1) / 1_000
+    expected[0, 220] -= 1e-3
+    kept = expected > 1.1e-33
+    torch.testing.assert_close(found.double()[kept], expected[kept], rtol=1e-6, atol=0)
+    assert int(small.sum()) < 90  # those beyond 69 nats, not more
+
+
 def test_the_gradient_is_the_derivative() -> None:
     logits = random_logits(0, 5, 4).double().requires_grad_()
     labels = torch.tensor([0, 1, 2, 3, 0])
