@@ -39,7 +39,7 @@ class Lesson:
 
 
 LESSONS = {
-    "two_hop_small": Lesson(60, 3_700, 1e-3, 1_500, 50, 0.99),
+    "two_hop_small": Lesson(60, 3_700, 1e-3, 1_000, 50, 0.99),
     "two_hop_published": Lesson(2_000, 8_000, 2e-5, 39_040, 976, 0.999),
 }
 TINY = {
@@ -165,10 +165,12 @@ def finetuning(
     small: bool = False,
     max_steps: int | None = None,
     device: str = "cpu",
+    compiled: bool = False,
 ) -> RunConfig:
     """The settings of an arm's run at a seed; scratch has no start."""
     lesson = (TINY if small else LESSONS)[name]
-    base = config_of(name, Pretraining(arm.regime, "trm", seed, lesson.steps), small, device)
+    own = Pretraining(arm.regime, "trm", seed, lesson.steps)
+    base = config_of(name, own, small, device, compiled)
     task: Any = base.task
     wanted = FinetuneSet(facts=arm.facts, count=lesson.count, keep=lesson.keep)  # pyright: ignore[reportArgumentType]
     began: dict[str, Any] = {"seeds": replace(base.seeds, init=INIT + seed)}

@@ -12,8 +12,8 @@ REGIMES = ("both_full", "both_full_sham", "natural", "first_hop", "second_hop", 
 MODELS = ("trm", "gpt2", "gpt2_twice")
 """The recursive model, the transformer of the same papers, and its blocks run twice."""
 SEEDS = {"both_full": 3, "both_full_sham": 3, "natural": 3, "first_hop": 2, "second_hop": 2}
-STEPS = {"both_full": 8_000, "both_full_sham": 8_000, "natural": 12_000}
-HOP_STEPS, LONG_STEPS, BASELINE_STEPS = 9_000, 36_000, 6_000
+STEPS = {"both_full": 5_000, "both_full_sham": 5_000, "natural": 6_000}
+HOP_STEPS, LONG_STEPS, BASELINE_STEPS = 6_000, 36_000, 6_000
 """Of one hop augmented, of `natural` at seed 0, and of the baselines (both_full, seed 0)."""
 TINY: dict[str, dict[str, Any]] = {
     "two_hop_small": {
@@ -82,7 +82,13 @@ def _steps(name: str, regime: str, seed: int) -> int:
     return STEPS.get(regime, HOP_STEPS)
 
 
-def config_of(name: str, asked: Pretraining, small: bool = False, device: str = "cpu") -> RunConfig:
+def config_of(
+    name: str,
+    asked: Pretraining,
+    small: bool = False,
+    device: str = "cpu",
+    compiled: bool = False,
+) -> RunConfig:
     """The settings of a pretraining run. Raises ConfigError for sizes that leave nothing to do."""
     from mechgrok.options import override
 
@@ -90,6 +96,8 @@ def config_of(name: str, asked: Pretraining, small: bool = False, device: str = 
     changed = TINY[name] if small else {}
     if small and asked.model != "trm":
         changed = {**changed, "model.n_heads": 2, "model.d_head": 8, "model.d_mlp": 32}
+    if compiled and asked.model == "trm":
+        changed = {**changed, "model.compile": True}
     steps = min(asked.steps, TINY_STEPS[name]) if small else asked.steps
     base = replace(base, task=replace(base.task, regime=asked.regime), device=device)
     return override(base, {**changed, "stop.max_steps": steps})

@@ -9,12 +9,12 @@ A Tiny Recursive Model answers `(h, r1, r2)`, whose facts it is also taught one 
 facts are in no two-hop query of `natural`. Other regimes put them back beside an in-distribution
 fact, as first hop, second hop or both (`both_full`), and `both_full_sham` adds as many queries of
 in-distribution facts. All regimes of a seed have one graph. Three seeds of both_full, its sham (to
-8,000 steps) and natural (to 12,000; seed 0 to 36,000), two of one hop augmented (to 9,000), and
+5,000 steps) and natural (to 6,000; seed 0 to 36,000), two of one hop augmented (to 6,000), and
 GPT-2's shape, plain and with its blocks run twice (both_full, seed 0, 6,000 steps; 4 layers, width
 128, lr 1e-3, decay and warm-up of `two_hop_small`). It goes on where it was stopped.
 
 Fine-tuning: 60 new facts or 60 edited ones, by their atomic query alone, beside 3,700 old queries;
-1,500 steps at lr 1e-3 in every arm: from both_full's last weights, from natural's at the checkpoint
+1,000 steps at lr 1e-3 in every arm: from both_full's last weights, from natural's at the checkpoint
 nearest in step with at least as high a training accuracy, and from scratch on either's data; with
 new facts also trained in the embeddings and head alone, and in the recursion alone. Averaged
 weights are started from and evaluated, as published; the average is over 100 steps, not 1,000,
@@ -84,6 +84,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, help="default results/two_hop/<preset>")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--device", default="cpu", help="of the runs; cpu is what was tested")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for the TRM's steps")
     parser.add_argument("--small", action="store_true", help="tiny sizes and few steps")
     parser.add_argument("--record", action="store_true", help=f"write {EXPECTED.name}, pictures")
     asked = parser.parse_args(list(arguments))
@@ -117,7 +118,8 @@ def pretrain(asked: argparse.Namespace) -> None:
     """Train what of the regimes has not ended."""
     wanted = pretrainings(asked.preset, asked.regimes, asked.models, asked.seeds, asked.max_steps)
     configs = [
-        (one.name, config_of(asked.preset, one, asked.small, asked.device)) for one in wanted
+        (one.name, config_of(asked.preset, one, asked.small, asked.device, asked.compile))
+        for one in wanted
     ]
     train(configs, asked.runs / "pretrain", asked.workers)
 
@@ -143,7 +145,7 @@ def finetune(asked: argparse.Namespace) -> None:
                     print(f"left out: {arm.name} at seed {seed}; {left} not pretrained yet")
                     continue
                 start = start_of(asked.preset, arm.start, run, both)
-            settings = (asked.small, asked.max_steps, asked.device)
+            settings = (asked.small, asked.max_steps, asked.device, asked.compile)
             config = finetuning(asked.preset, arm, seed, start, *settings)
             configs.append((f"{arm.name}__seed{seed}", config))
     train(configs, asked.runs / "finetune", asked.workers)
