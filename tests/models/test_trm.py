@@ -20,6 +20,7 @@ from mechgrok.models.published import PublishedError, load_trm
 from mechgrok.models.shared_prefix import answer_logits, answer_neurons, refusal
 from mechgrok.models.transformer import n_parameters
 from mechgrok.models.trm import HookedTRM, HookedTRMConfig, build
+from mechgrok.presets import preset
 
 BOUND = 1e-10
 """The issue's bound in float64, relative to the largest of the kind that is compared."""
@@ -241,6 +242,22 @@ def test_the_published_size_has_the_published_number_of_parameters() -> None:
     assert n_parameters(model) == by_hand == 44_560_898
     assert sum(p.numel() for p in model.parameters()) == 44_560_898
     assert [getattr(model, name).numel() for name in model.kept] == [1536] * 3
+
+
+@pytest.mark.slow
+def test_the_published_size_runs_on_eight_rows() -> None:
+    sizes = {"d_vocab": 2206, "n_ctx": 5, "d_vocab_out": 2206}
+    model = build(preset("two_hop_published").model, **sizes, seed=0)
+    tokens = torch.randint(2206, (8, 5), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        hooked = model(tokens)
+        fast = trm_fast.segments(model, tokens, range(5))[-1].logits
+    assert n_parameters(model) == 44_560_898
+    assert hooked.shape == (8, 5, 2206)
+    assert float(hooked.std()) > 0.1  # rows are told apart
+    assert not torch.allclose(hooked[0], hooked[1], atol=0.1)
+    # float32: 14 applications of two layers of width 1,536
+    torch.testing.assert_close(fast, hooked, rtol=1e-3, atol=1e-3)
 
 
 def test_only_the_last_cycle_is_differentiated() -> None:
