@@ -63,6 +63,19 @@ def arms_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
             row=1,
             col=column,
         )
+        untwinned = [mine[name]["test_acc_no_twin"] for name in donors]
+        if None not in untwinned:  # D_n does not commute
+            drawn.add_scatter(
+                x=[NAMES[name] for name in donors],
+                y=untwinned,
+                mode="markers",
+                marker={"symbol": "diamond-open", "size": 11, "color": "black"},
+                name="mean over pairs whose swapped twin is not trained on",
+                legendgroup="untwinned",
+                showlegend=column == 1,
+                row=1,
+                col=column,
+            )
     drawn.update_yaxes(range=[-0.03, 1.03])
     drawn.update_yaxes(title="test accuracy at step 4,000", col=1)
     return under(

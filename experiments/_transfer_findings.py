@@ -17,6 +17,9 @@ Runs = Mapping[tuple[Arm, int], Run]
 """Finished runs, by arm and seed."""
 
 CONTROLS = CORE[1:]
+COMMUTATIVE = ("T0", "T1")
+NO_TWIN = "test_acc_no_twin"
+"""Test accuracy on the pairs (a, b) whose (b, a) is not trained on, of commutative targets."""
 
 
 def outcome(run: Run) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def table(runs: Runs, horizon: int) -> list[dict[str, Any]]:
         row |= {"donor": arm.donor, "donor_step": arm.step, "n": len(seeds)}
         row |= {"test_acc": float(np.mean(accuracies)), "interval": interval(accuracies)}
         row |= {"train_acc": float(np.mean([one["train_acc"] for one in each]))}
+        row[NO_TWIN] = _without_twins([runs[arm, seed] for seed in seeds])
         row |= {"generalised": sum(one["generalised"] is not None for one in each)}
         for moment, metric in (("generalised", "test_acc"), ("memorised", "train_acc")):
             times = [_time(runs[arm, seed], metric) for seed in seeds]
@@ -49,6 +53,11 @@ def table(runs: Runs, horizon: int) -> list[dict[str, Any]]:
         row["seeds"] = dict(zip(map(str, seeds), accuracies, strict=True))
         rows.append(row)
     return rows
+
+
+def _without_twins(runs: Sequence[Run]) -> float | None:
+    last = [run.evaluations()[-1] for run in runs]
+    return float(np.mean([x[NO_TWIN] for x in last])) if NO_TWIN in last[0] else None
 
 
 def _time(run: Run, metric: str) -> Time:
@@ -106,12 +115,19 @@ def contrasts(runs: Runs, donors: "Donors") -> dict[str, Any]:
         rows["memorised, strict rule"] = contrast(runs, grokked, [arms["memorised"]], only=strict)
         rows["best control"] = contrast(runs, grokked, list(arms.values()))
         rows["scratch"] = contrast(runs, grokked, [scratch(target)])
+        if target in COMMUTATIVE:
+            untwinned = contrast(runs, grokked, list(arms.values()), value=_no_twin)
+            rows["best control, without swapped twins"] = untwinned
         rows = {name: row for name, row in rows.items() if row is not None}
         if rows:
             found[target] = rows
     for target in ("T0", "T1"):
         found |= _between(found, target)
     return found
+
+
+def _no_twin(run: Run) -> float:
+    return float(run.evaluations()[-1][NO_TWIN])
 
 
 def _between(found: Mapping[str, Any], target: str) -> dict[str, Any]:
@@ -166,6 +182,12 @@ def paragraph(said: Mapping[str, Any], found: Mapping[str, Any]) -> str:
                 f"{target}: frozen grokked body minus the best control at each seed "
                 f"{row['difference']:+.3f} of test accuracy (n={row['n']}{between}, exact "
                 f"p={row['p']:.4f})."
+            )
+    for target in COMMUTATIVE:
+        row = found.get(target, {}).get("best control, without swapped twins")
+        if row:
+            lines.append(
+                f"{target} on pairs whose swapped twin is not trained on: {row['difference']:+.3f}."
             )
     for name in won:
         lines.append(f"{name.capitalize()} would have been refuted by {said[name]['refuted by']}.")

@@ -14,8 +14,8 @@ from mechgrok.runs.storage import RunError
 if TYPE_CHECKING:
     from _transfer_donors import Donors
 
-SHOWN = ("target", "fraction", "taken", "trained", "donor", "n", "test_acc", "train_acc")
-SHOWN += ("generalised", "mean_steps_generalised", "mean_steps_memorised")
+SHOWN = ("target", "fraction", "taken", "trained", "donor", "n", "test_acc", "test_acc_no_twin")
+SHOWN += ("train_acc", "generalised", "mean_steps_generalised", "mean_steps_memorised")
 APART = ("progress", "mainline")
 """Sets with a table of their own."""
 LEVEL = 0.5

@@ -191,8 +191,8 @@ class Selection:
         return f"the model has layers {layers} and cycles {cycles}"
 
 
-Nodes = Selection | Sequence[Node] | str
-"""What every function takes: a selection, nodes, or the words of a selection."""
+Nodes = Selection | Sequence[Node] | Node | str
+"""What every function takes: a selection, nodes, one node, or the words of a selection."""
 
 
 def nodes(
@@ -235,6 +235,7 @@ def resolve(model: Any, given: Nodes, n_positions: int | None = None) -> tuple[N
     chosen = nodes(given) if isinstance(given, str) else given
     if isinstance(chosen, Selection):
         return chosen.of(model, n_positions)
+    chosen = [chosen] if isinstance(chosen, Node) else chosen
     unknown = [node.hook for node in chosen if node.hook not in model.hook_dict]
     if unknown:
         near = get_close_matches(unknown[0], list(model.hook_dict), n=3, cutoff=0.4)

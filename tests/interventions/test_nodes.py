@@ -106,6 +106,12 @@ def test_an_empty_address_is_refused(words: str, given: dict[str, Any], said: st
         nodes(words, **given)
 
 
+def test_one_node_is_a_list_of_one() -> None:
+    model = small()
+    node = nodes("mlp", layer=0).of(model, 3)[0]
+    assert resolve(model, node) == (node,)
+
+
 def test_a_node_of_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no hook 'blocks.4.hook_mlp_out'.*blocks.0"):
         resolve(small(), [Node("blocks.4.hook_mlp_out", "mlp_out")])
