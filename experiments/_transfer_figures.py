@@ -83,6 +83,50 @@ def arms_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     )
 
 
+def others_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Test accuracy of the arms outside the core set, a line per arm with every seed on it."""
+    mine = [row for row in rows if not _in_core(row)]
+    names = [_label(row) for row in mine]
+    drawn = go.Figure()
+    for seed in sorted({s for row in mine for s in row["seeds"]}, key=int):
+        drawn.add_scatter(
+            x=[row["seeds"].get(seed) for row in mine],
+            y=names,
+            mode="markers",
+            marker={"color": COLOURS[int(seed) % len(COLOURS)], "size": 8},
+            opacity=0.75,
+            name=f"seed {seed}",
+        )
+    drawn.add_scatter(
+        x=[row["test_acc"] for row in mine],
+        y=names,
+        mode="markers",
+        marker={"symbol": "line-ns-open", "size": 16, "line": {"width": 3}, "color": "black"},
+        name="mean",
+    )
+    drawn.update_yaxes(autorange="reversed", automargin=True)
+    drawn.update_xaxes(range=[-0.03, 1.03], title="test accuracy at step 4,000")
+    height = 190 + 24 * len(mine)
+    return under(drawn.update_layout(height=height, title="Other arms of the transfer experiment"))
+
+
+def _in_core(row: Mapping[str, Any]) -> bool:
+    frozen = (row["taken"], row["trained"]) == ("body", "embedding")
+    own_share = row["fraction"] == (0.3 if row["target"] == "T0" else 0.4)
+    return frozen and row["target"] in PANELS and row["donor"] in CORE and own_share
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """`T0 .3: body of grokked, train embedding+body`."""
+    share = f"{row['fraction']:g}".lstrip("0")
+    donor = row["donor"].replace("_", " ")
+    taken = "all fresh" if row["donor"] == "none" else f"{row['taken']} of {donor}"
+    taken = taken.replace("embedding+body of", "whole")
+    return (
+        f"{row['target']} {share}: {taken}, train {row['trained'].replace('embedding+body', 'all')}"
+    )
+
+
 def progress_figure(found: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Transfer accuracy of every checkpoint's frozen body, and the run's own test accuracy."""
     titles = [f"donor seed {one['seed']}" for one in found]

@@ -187,7 +187,7 @@ def record(
     found: Mapping[str, Any], sets: Mapping[str, findings.Runs], expected: Path, figures: Path
 ) -> None:
     """Write expected.json, and the pictures with the digests of their runs."""
-    from _transfer_figures import arms_figure, progress_figure
+    from _transfer_figures import arms_figure, others_figure, progress_figure
 
     from mechgrok.figures import save_sweep_picture
 
@@ -197,6 +197,10 @@ def record(
     if core:
         drawn = arms_figure(found["arms"])
         print(save_sweep_picture(drawn, figures / "circuit_transfer", core, command))
+    others = [run for name in sets if name not in ("core", *APART) for run in sets[name].values()]
+    if others:
+        drawn = others_figure(found["arms"])
+        print(save_sweep_picture(drawn, figures / "circuit_transfer_others", others, command))
     if found["progress"]:
         drawn, runs = progress_figure(found["progress"]), list(sets["progress"].values())
         print(save_sweep_picture(drawn, figures / "circuit_transfer_progress", runs, command))
