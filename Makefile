@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: grok test slow check bench notebooks docs clean
+.PHONY: grok test slow check bench notebooks figures docs clean
 
 grok: $(INSTALLED)
 	$(BIN)/python experiments/grok_modadd.py
@@ -28,6 +28,11 @@ bench: $(INSTALLED)
 
 notebooks: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+
+# needs a browser, as all pictures do
+figures: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt kaleido
+	$(BIN)/python experiments/figures.py
 
 # site/index.html opens from disk; what it would load from another host is an error
 docs: $(INSTALLED_DOCS)

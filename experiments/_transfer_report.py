@@ -196,7 +196,8 @@ def record(
     core = list(sets["core"].values())
     if core:
         drawn = arms_figure(found["arms"])
-        print(save_sweep_picture(drawn, figures / "circuit_transfer", core, command))
+        print(save_sweep_picture(drawn, figures / "circuit_transfer", core, command, recorded=True))
     if found["progress"]:
         drawn, runs = progress_figure(found["progress"]), list(sets["progress"].values())
-        print(save_sweep_picture(drawn, figures / "circuit_transfer_progress", runs, command))
+        stem = figures / "circuit_transfer_progress"
+        print(save_sweep_picture(drawn, stem, runs, command, recorded=True))
