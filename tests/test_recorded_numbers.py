@@ -131,7 +131,8 @@ def circuit(found: Found) -> str:
     return (
         f"{of['circuit_edges']} of {of['edges']} edges keep {share(kept['a'], 3)} (a), "
         f"{share(kept['b'], 3)} (b); random circuits of as many edges at most "
-        f"{share(random['uniform']['max'], 3)}, of each kind {share(random['matched']['max'], 3)} | 1 |"
+        f"{share(random['uniform']['max'], 3)}, of each kind "
+        f"{share(random['matched']['max'], 3)} | 1 |"
     )
 
 
@@ -139,7 +140,8 @@ def plain_loop(found: Found) -> str:
     of = {name: f"{row['largest_loss_difference']:.1e}" for name, row in found["s5"].items()}
     of = {name: text.replace("e-0", "e-") for name, text in of.items()}
     n = found["s5"]["float32"]["steps"]
-    return f"losses over {n} steps within {of['float32']} (float32) and {of['float64']} (float64) | 1 |"
+    both = f"{of['float32']} (float32) and {of['float64']} (float64)"
+    return f"losses over {n} steps within {both} | 1 |"
 
 
 def division(found: Found) -> str:
@@ -154,9 +156,10 @@ def twins(found: Found) -> str:
     of = found["spectral_add40"]
     median = of["plateau"]["median"]
     generalised = of["generalised_interval"][1]
+    twin, other = share(median["test_acc_twin"]), share(median["test_acc_no_twin"], 3)
     return (
-        f"generalised at {generalised:,}; before, {share(median['test_acc_twin'])} of the rows whose "
-        f"swapped twin is trained on are right, {share(median['test_acc_no_twin'], 3)} of the others | 1 |"
+        f"generalised at {generalised:,}; before, {twin} of the rows whose swapped twin is trained "
+        f"on are right, {other} of the others | 1 |"
     )
 
 
