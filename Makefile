@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: grok test slow check bench notebooks clean
+.PHONY: grok test slow check bench notebooks figures docs clean
 
 grok: $(INSTALLED)
 	$(BIN)/python experiments/grok_modadd.py
@@ -28,6 +29,16 @@ bench: $(INSTALLED)
 notebooks: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
 
+# needs a browser, as all pictures do
+figures: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt kaleido
+	$(BIN)/python experiments/figures.py
+
+# site/index.html opens from disk; what it would load from another host is an error
+docs: $(INSTALLED_DOCS)
+	$(BIN)/zensical build --strict --clean
+	! grep -rE '<(script|link|img|iframe|source)[^>]*=.?https?:' --include='*.html' site
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
@@ -38,5 +49,9 @@ $(INSTALLED_DEV): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) results .pytest_cache .ruff_cache
+	rm -rf $(VENV) results site .cache .pytest_cache .ruff_cache

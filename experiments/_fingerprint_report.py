@@ -198,12 +198,6 @@ def drawn(of: Study, found: Mapping[str, Any]) -> dict[str, Any]:
         for one in of.observed
         for label, distance in spectra.DISTANCES.items()
     ]
-    panels = [
-        (f"{figures.NAMES[name]}: {title}", _grid(found["sensitivity"], name, column))
-        for name in spectra.OBSERVABLES
-        for title, column in _columns(found["sensitivity"])
-    ]
-    facts = f"n = {len(of.runs)} runs; trusted: mean number over runs; p: between decays, W1"
     return {
         "curves": figures.curves(
             of.runs, of.moments, of.fingerprints, of.observed, of.settings.first
@@ -211,9 +205,22 @@ def drawn(of: Study, found: Mapping[str, Any]) -> dict[str, Any]:
         "singular_values": figures.singular_values(of.observed),
         "spectra": figures.spectra(of.observed, of.lr),
         "distances": figures.distances(matrices, names),
-        "sensitivity": figures.grids(panels, "Rank and delays", facts),
+        "sensitivity": rank_and_delays(found),
         "pooled": figures.pooled(found["pooled"]),
     }
+
+
+def rank_and_delays(found: Mapping[str, Any]) -> Any:
+    """What rank and delays do to the number of trusted eigenvalues and to p, as recorded."""
+    rows = found["sensitivity"]
+    panels = [
+        (f"{figures.NAMES[name]}: {title}", _grid(rows, name, column))
+        for name in spectra.OBSERVABLES
+        for title, column in _columns(rows)
+    ]
+    n = len(found["runs"])
+    facts = f"n = {n} runs; trusted: mean number over runs; p: between decays, W1"
+    return figures.grids(panels, "Rank and delays", facts)
 
 
 PICTURES: Final = ("curves", "singular_values", "spectra", "distances", "sensitivity")
@@ -223,9 +230,12 @@ def save_pictures(of: Study, found: Mapping[str, Any], directory: Path, command:
     """The pictures, with the runs' digests beside each."""
     shown = drawn(of, found)
     return [
-        save_sweep_picture(shown[name], directory / f"fingerprint_study_{name}", of.runs, command)
+        save_sweep_picture(
+            shown[name], directory / f"fingerprint_study_{name}", of.runs, command,
+            recorded=name == "sensitivity",
+        )
         for name in PICTURES
-    ]
+    ]  # fmt: skip
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

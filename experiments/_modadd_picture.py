@@ -7,9 +7,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechgrok.figures import HINT, browser, has_kaleido, render
+from mechgrok.figures import save_png
 from mechgrok.plots._style import BLACK, BLUE, GREY, VERMILION, entitle
-from mechgrok.runs.storage import RunError, write_bytes, write_json
 
 COLUMNS = 4
 LOGARITHMIC = ("restricted_loss.all",)
@@ -23,15 +22,9 @@ def save(expected: Mapping[str, Any], stem: Path, command: str) -> Path:
 
     Raises RunError without a browser or kaleido.
     """
-    found = browser()
-    if found is None or not has_kaleido():
-        raise RunError(f"cannot draw {stem}.png; {HINT}")
-    written = stem.with_name(f"{stem.name}.png")
-    write_bytes(written, render(draw(expected), "png", found))
     kept = ("run", "step", "config", "weights")
     runs = [{k: row[k] for k in kept} for entry in expected.values() for row in entry["runs"]]
-    write_json(stem.with_name(f"{stem.name}.source.json"), {"command": command, "runs": runs})
-    return written
+    return save_png(draw(expected), stem, {"command": command, "runs": runs})
 
 
 def draw(expected: Mapping[str, Any]) -> go.Figure:

@@ -1,10 +1,10 @@
 """Figures of perturbation_study.py; every run is drawn."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import plotly.graph_objects as go
-from _moments import moments
 from _study_figures import under
 from plotly.subplots import make_subplots
 
@@ -95,12 +95,12 @@ def accuracy(groups: Sequence["Group"]) -> go.Figure:
     return under(entitle(figure, "Test accuracy", facts, height=220 + 280 * len(groups)))
 
 
-def times(groups: Sequence["Group"]) -> go.Figure:
-    """Memorised and generalised of every run; open: censored."""
+def times(groups: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Memorised and generalised of every recorded run; open: censored."""
     names = ("memorised", "generalised")
     figure = make_subplots(
         len(groups), len(names), vertical_spacing=0.3 / len(groups),
-        subplot_titles=[f"{group.name}: {name}" for group in groups for name in names],
+        subplot_titles=[f"{group['group']}: {name}" for group in groups for name in names],
     )  # fmt: skip
     for row, group in enumerate(groups, start=1):
         for col, name in enumerate(names, start=1):
@@ -117,7 +117,9 @@ def times(groups: Sequence["Group"]) -> go.Figure:
     figure.update_yaxes(type="category", col=1)
     figure.update_yaxes(type="category", showticklabels=False, col=2)
     figure.update_xaxes(title="step", row=len(groups))
-    facts = f"{_counts(groups)}<br>open triangle: censored, later than this"
+    counts = {g["group"]: Counter(row["kind"] for row in g["runs"]) for g in groups}
+    each = {name: (kinds["perturbed"], kinds["seed"]) for name, kinds in counts.items()}
+    facts = f"{_said(each)}<br>open triangle: censored, later than this"
     entitle(figure, "Times of every run", facts, height=200 + 260 * len(groups))
     return under(figure).update_layout(showlegend=False)
 
@@ -166,16 +168,16 @@ def _line(
     shown.add(name)
 
 
-def _points(group: "Group", name: str) -> list[tuple[str, str, list[tuple[int, bool]]]]:
+def _points(group: Mapping[str, Any], name: str) -> list[tuple[str, str, list[tuple[int, bool]]]]:
     """Kind, colour, and (step, whether it was seen) of its runs."""
     found: dict[str, tuple[str, list[tuple[int, bool]]]] = {}
-    for run in group.runs:
-        kind, colour = _kind(run, group)
-        when = moments(run)
-        step = getattr(when, name)
-        place = (when.last, False) if step is None else (step, True)
+    others = {"control": ("control", BLACK), "seed": ("other seeds", GREY)}
+    for row in group["runs"]:
+        scale = row["scale"]
+        kind, colour = others.get(row["kind"], (f"scale {scale:g}", COLOURS.get(scale, ORANGE)))
+        place = (row["last"], False) if row[name] is None else (row[name], True)
         found.setdefault(kind, (colour, []))[1].append(place)
-    for row in group.recorded:
+    for row in group["recorded_seeds"]:
         seen = row[name] is not None
         point = (row[name] if seen else row["steps"], seen)
         found.setdefault("recorded seeds", (GREY, []))[1].append(point)
@@ -202,8 +204,10 @@ def _colour(run: "Run") -> str:
 
 
 def _counts(groups: Sequence["Group"]) -> str:
-    each = (
-        f"{group.name}: 1 control, {len(group.perturbed)} perturbed, {len(group.seeds)} seeds"
-        for group in groups
-    )
-    return "n runs: " + "; ".join(each)
+    return _said({group.name: (len(group.perturbed), len(group.seeds)) for group in groups})
+
+
+def _said(each: Mapping[str, tuple[int, int]]) -> str:
+    """Perturbed runs and seeds of every group, in words."""
+    parts = (f"{name}: 1 control, {n} perturbed, {m} seeds" for name, (n, m) in each.items())
+    return "n runs: " + "; ".join(parts)

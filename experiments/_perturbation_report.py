@@ -202,7 +202,7 @@ def write(
     path: Path,
 ) -> Path:
     """The page."""
-    shown = drawn(found)
+    shown = drawn(found, stored)
     every = [moments(run) for group in found for run in group.runs]
     parts = [("Failed and censored runs", [page.unfinished(every, failed)])]
     for name in figures.TITLES:
@@ -218,23 +218,25 @@ def write(
     return page.write(path, "Perturbed initial weights", sentences, parts)
 
 
-def drawn(found: Sequence[Group]) -> dict[str, Any]:
-    """All figures by name."""
+def drawn(found: Sequence[Group], stored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All figures by name; times as recorded."""
     return {
         "divergence": figures.divergence(found),
         "early": figures.early(found),
         "accuracy": figures.accuracy(found),
-        "times": figures.times(found),
+        "times": figures.times(stored),
         "spectra": figures.spectra(found),
     }
 
 
-def save_pictures(found: Sequence[Group], directory: Path, command: str) -> list[Path]:
+def save_pictures(
+    found: Sequence[Group], stored: Sequence[Mapping[str, Any]], directory: Path, command: str
+) -> list[Path]:
     """The pictures, with the runs' digests beside each."""
-    runs = [run for group in found for run in group.runs]
+    runs, stem = [run for group in found for run in group.runs], directory / "perturbation_study"
     return [
-        save_sweep_picture(figure, directory / f"perturbation_study_{name}", runs, command)
-        for name, figure in drawn(found).items()
+        save_sweep_picture(one, Path(f"{stem}_{name}"), runs, command, recorded=name == "times")
+        for name, one in drawn(found, stored).items()
     ]
 
 

@@ -196,11 +196,12 @@ def record(
     core = list(sets["core"].values())
     if core:
         drawn = arms_figure(found["arms"])
-        print(save_sweep_picture(drawn, figures / "circuit_transfer", core, command))
+        print(save_sweep_picture(drawn, figures / "circuit_transfer", core, command, recorded=True))
     others = [run for name in sets if name not in ("core", *APART) for run in sets[name].values()]
     if others:
-        drawn = others_figure(found["arms"])
-        print(save_sweep_picture(drawn, figures / "circuit_transfer_others", others, command))
+        drawn, stem = others_figure(found["arms"]), figures / "circuit_transfer_others"
+        print(save_sweep_picture(drawn, stem, others, command, recorded=True))
     if found["progress"]:
         drawn, runs = progress_figure(found["progress"]), list(sets["progress"].values())
-        print(save_sweep_picture(drawn, figures / "circuit_transfer_progress", runs, command))
+        stem = figures / "circuit_transfer_progress"
+        print(save_sweep_picture(drawn, stem, runs, command, recorded=True))

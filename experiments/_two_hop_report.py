@@ -95,8 +95,9 @@ def record(found: Mapping[str, Any], directory: Path, expected: Path, figures: P
     drawn = plot(list(shown.values()), "circuit_formation", titles=list(shown))
     print(save_sweep_picture(drawn, figures / "two_hop_formation", shown.values(), COMMAND))
     drawn = table_figure(found["pretraining"])
-    print(save_sweep_picture(drawn, figures / "two_hop", every, COMMAND))
+    print(save_sweep_picture(drawn, figures / "two_hop", every, COMMAND, recorded=True))
     taught = [run for _, run in findings.finetuned(directory / "finetune", found["preset"])]
     if taught:
         drawn = finetuning_figure(found["finetuning"])
-        print(save_sweep_picture(drawn, figures / "two_hop_finetuning", taught, COMMAND))
+        stem = figures / "two_hop_finetuning"
+        print(save_sweep_picture(drawn, stem, taught, COMMAND, recorded=True))

@@ -71,7 +71,7 @@ def every_run(sets: Mapping[str, Sequence[tuple["Run", Followed]]], of: Settings
     return entitle(figure, "Runs and the published signal", facts, note, height=900)
 
 
-def concordances(found: Mapping[str, Any], title: str) -> go.Figure:
+def concordances(found: Mapping[str, Any]) -> go.Figure:
     """Mean over landmarks of every signal on both outcomes, with intervals over runs."""
     panels = {"C": "C, time to onset", "AUROC onset": "AUROC, onset or not"}
     figure = make_subplots(
@@ -102,7 +102,7 @@ def concordances(found: Mapping[str, Any], title: str) -> go.Figure:
     )
     facts = f"held-out runs before onset: {risk}; 95 % bootstrap over runs; .5 is a clock"
     note = f"mean over landmarks; dashed: AUROC of about {CLAIMED} that the paper reports"
-    return entitle(figure, title, facts, note, height=640)
+    return entitle(figure, "What ranks runs before onset", facts, note, height=640)
 
 
 def _bars(

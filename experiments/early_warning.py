@@ -154,7 +154,7 @@ def report(runs: "Runs", failed: Mapping[str, str], asked: argparse.Namespace) -
     print("\n".join(found["found"]))
     drawn = {
         "every_run": every_run(sets, of),
-        "concordance": concordances(found, "What ranks runs before onset"),
+        "concordance": concordances(found),
         "lead_times": lead_times(found),
     }
     moments = [one.moments for _, one in followed]
@@ -216,7 +216,8 @@ def record(found: Mapping[str, Any], drawn: Mapping[str, Any], runs: "Runs") -> 
     EXPECTED.write_text(json.dumps(found, indent=1) + "\n")
     command = "python experiments/early_warning.py --report-only --record"
     for name, figure in drawn.items():
-        print(save_sweep_picture(figure, FIGURES / f"early_warning_{name}", runs, command))
+        stem, recorded = FIGURES / f"early_warning_{name}", name != "every_run"
+        print(save_sweep_picture(figure, stem, runs, command, recorded=recorded))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
         stored = {"found": sentences, "failed": failed, "groups": found}
         EXPECTED.write_text(json.dumps(stored, indent=1) + "\n")
         command = "python experiments/perturbation_study.py --record"
-        print(*report.save_pictures(groups, FIGURES, command), sep="\n")
+        print(*report.save_pictures(groups, found, FIGURES, command), sep="\n")
 
 
 def seeds(asked: argparse.Namespace) -> "list[Run]":

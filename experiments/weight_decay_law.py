@@ -36,6 +36,8 @@ from typing import TYPE_CHECKING, Any
 from mechgrok.cli import explain_errors
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from mechgrok.maths.survival import Time
     from mechgrok.runs.runs import Runs
 
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     print(json.dumps(found["law"], indent=1))
     if asked.record:
         EXPECTED.write_text(json.dumps(found, indent=1) + "\n")
-        picture(quick)
+        picture(quick, found)
 
 
 def trained(asked: argparse.Namespace) -> "tuple[Runs, Runs]":
@@ -141,14 +143,24 @@ def law(runs: "Runs") -> dict[str, Any]:
     return found | {"interval": bootstrap_exponent(seeds, np.random.default_rng(0))}
 
 
-def picture(runs: "Runs") -> None:
-    """Every run's time over weight decay, with the digests of the runs beside it."""
-    from mechgrok.figures import save_sweep_picture
+def draw(found: Mapping[str, Any]) -> "go.Figure":
+    """Every recorded run's time over weight decay."""
+    from mechgrok.maths.survival import Time
     from mechgrok.plotting import plot
 
-    drawn = plot(runs.times().groups(DECAY), "times_by", by=DECAY)
-    command = "python experiments/weight_decay_law.py --record"
-    print(save_sweep_picture(drawn, FIGURES / "weight_decay_law", runs, command))
+    groups: dict[Hashable, list[Time]] = {}
+    for row in found["quick"]["runs"]:
+        after, by = row["generalised_after"], row["generalised_by"]
+        groups.setdefault(row[DECAY], []).append(Time(after, by))
+    return plot(groups, "times_by", by=DECAY)
+
+
+def picture(runs: "Runs", found: Mapping[str, Any]) -> None:
+    """The same as a picture, with the digests of the runs beside it."""
+    from mechgrok.figures import save_sweep_picture
+
+    stem, command = FIGURES / "weight_decay_law", "python experiments/weight_decay_law.py --record"
+    print(save_sweep_picture(draw(found), stem, runs, command, recorded=True))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from mechgrok.drawn import save_drawn
 from mechgrok.runs.run import Run
 from mechgrok.runs.storage import RunError, tensor_digest, write_bytes, write_json, write_text
 
@@ -63,24 +64,37 @@ def save_figure(figure: go.Figure, stem: str | Path) -> list[Path]:
 def save_picture(figure: go.Figure, stem: Path, run: Run, command: str) -> Path:
     """Write `stem`.png, and beside it `stem`.source.json: the command and the run's digests.
 
-    Raises RunError without a browser or kaleido.
+    What is drawn is kept too (`drawn.save_drawn`). Raises RunError without a browser or kaleido.
     """
-    return _save_with_source(figure, stem, {"command": command, **_digests(run)})
+    return save_png(figure, stem, {"command": command, **_digests(run)}, keep=True)
 
 
-def save_sweep_picture(figure: go.Figure, stem: Path, runs: Iterable[Run], command: str) -> Path:
-    """The same for a picture of several runs."""
-    found = {"command": command, "runs": [_digests(run) for run in runs]}
-    return _save_with_source(figure, stem, found)
+def save_sweep_picture(
+    figure: go.Figure, stem: Path, runs: Iterable[Run], command: str, *, recorded: bool = False
+) -> Path:
+    """The same for a picture of several runs.
+
+    `recorded`: all it shows is in an expected.json, so that nothing else has to be kept.
+    """
+    source = {"command": command, "runs": [_digests(run) for run in runs]}
+    return save_png(figure, stem, source, keep=not recorded)
 
 
-def _save_with_source(figure: go.Figure, stem: Path, source: Mapping[str, Any]) -> Path:
+def save_png(
+    figure: go.Figure, stem: Path, source: Mapping[str, Any] | None = None, keep: bool = False
+) -> Path:
+    """Write `stem`.png, and `stem`.source.json where a source is given; returns the picture.
+
+    `keep`: first write what is drawn, and draw that. Raises RunError without a browser or kaleido.
+    """
     path = browser()
     if path is None or not has_kaleido():
         raise RunError(f"cannot draw {stem}.png; {HINT}")
     written = stem.with_name(f"{stem.name}.png")
-    write_bytes(written, render(figure, "png", path))
-    write_json(stem.with_name(f"{stem.name}.source.json"), source)
+    shown = save_drawn(figure, stem) if keep else figure
+    write_bytes(written, render(shown, "png", path))
+    if source is not None:
+        write_json(stem.with_name(f"{stem.name}.source.json"), source)
     return written
 
 

@@ -1,14 +1,12 @@
-"""Options, commands and files that the pages name exist."""
+"""Options and flags that the pages name exist; test_pages.py has their commands and links."""
 
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mechgrok.cli import read_train
 from mechgrok.options import dotted, override
 from mechgrok.presets import preset
 from mechgrok.tasks.equation import SYMBOLS
@@ -55,25 +53,6 @@ def test_every_operation_has_its_row() -> None:
     assert sorted(named) == sorted([*SYMBOLS, "sort", "reverse", "copy"])
 
 
-@pytest.mark.parametrize("page", ["sweeps", "openai_grok"])
-def test_every_command_is_understood(page: str, tmp_path: Path) -> None:
-    from mechgrok.cli import main
-
-    text = (DOCS / f"{page}.md").read_text()
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL))
-    lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
-    assert len(lines) >= 4
-    for words in lines:
-        if words[:2] == ["mechgrok", "train"]:
-            assert read_train(words[2:], "quick", "test").config.preset in words
-        elif words[:2] == ["mechgrok", "sweep"]:
-            assert main([*words[1:], "--dry-run", "--runs", str(tmp_path)]) == 0
-        elif words[0] == "python":
-            assert (DOCS.parent / words[1]).exists()
-        else:
-            assert words[:2] == ["mechgrok", "data"]
-
-
 TWO_HOP = (DOCS / "two_hop.md").read_text()
 ELSEWHERE = {"transfer.train", "task.folder", "task.regime", "model.passes", "task.injected"}
 """Options beside a flag that the published commands of the preset do not give."""
@@ -118,3 +97,46 @@ load_checkpoint
 def test_every_flag_of_the_published_commands_is_listed(flag: str) -> None:
     named = " ".join(line.split("|")[1] for line in TWO_HOP.splitlines() if line.startswith("| "))
     assert re.search(rf"(?<![\w.]){re.escape(flag)}(?!\w)", named)
+
+
+REPRODUCING = (DOCS / "reproducing.md").read_text()
+CONFIG_FIELDS = """
+lr weight_decay p d_model fn_name frac_train num_epochs save_models save_every stopping_thresh seed
+num_layers batch_style d_vocab n_ctx d_mlp num_heads act_type device use_ln
+take_metrics_every_n_epochs
+"""
+"""Of `Config` in the released transformers.py of Nanda et al. (2023)."""
+FORK_FLAGS = """
+enable_fingerprint fingerprint_source probe_size proj_dim n_quantiles record_every layer_name
+token_index center_mode fingerprint_seed perturbation_seed perturbation_scale n_delays k_mode
+min_step max_step pca_dim
+"""
+"""Of the fork for arXiv 2605.08237: fingerprints, perturbations and their analysis."""
+
+
+def first_cells(page: str) -> str:
+    return " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| "))
+
+
+@pytest.mark.parametrize("name", CONFIG_FIELDS.split())
+def test_every_field_of_the_released_config_is_listed(name: str) -> None:
+    assert re.search(rf"`{name}[=`]", first_cells(REPRODUCING))
+
+
+@pytest.mark.parametrize("flag", FORK_FLAGS.split())
+def test_every_flag_of_the_fork_is_listed(flag: str) -> None:
+    assert re.search(rf"`--{flag}[ `]", first_cells(REPRODUCING))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    sorted(set(re.findall(r"`([a-z]+\.[a-z_.]+)=([^`]*)`", REPRODUCING))),
+)
+def test_every_option_of_the_papers_exists(name: str, value: str) -> None:
+    """Those of Nanda et al. are the preset's own."""
+    spectral = name.startswith(("record.", "perturbation.")) or name == "seeds.probe"
+    base = preset("spectral_add40" if spectral else "nanda2023_mainline")
+    given = yaml.safe_load(value)
+    override(base, {name: given})
+    if not spectral and name != "schedule.checkpoints":
+        assert dotted(base)[name] == given

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     # at the top of the package: everything, and nobody below imports them
     "plotting": EVERYTHING,
+    "drawn": EVERYTHING,
     "figures": EVERYTHING,
     "report": EVERYTHING,
     "_origin": EVERYTHING,
@@ -71,7 +72,7 @@ ONLY = {
 }
 OWNERS = {
     "transformer_lens": ("models",),
-    "plotly": ("plots", "report", "figures", "plotting", "_page"),
+    "plotly": ("plots", "report", "drawn", "figures", "plotting", "_page"),
     "circuitsvis": ("plots.attention",),
     "datasets": ("tasks",),
     "kaleido": ("figures", "report"),

@@ -108,6 +108,6 @@ def test_the_source_of_a_picture_names_every_run(
     monkeypatch.setattr(figures, "browser", lambda: "browser")
     monkeypatch.setattr(figures, "has_kaleido", lambda: True)
     monkeypatch.setattr(figures, "render", lambda *_: b"png")
-    figures.save_sweep_picture(object.__new__(figures.go.Figure), tmp_path / "a", [tiny_run], "c")  # type: ignore[list-item]
+    figures.save_sweep_picture(figures.go.Figure(), tmp_path / "a", [tiny_run], "c")  # type: ignore[list-item]
     source = json.loads((tmp_path / "a.source.json").read_text())
     assert (source["command"], source["runs"][0]["run"]) == ("c", "tiny")

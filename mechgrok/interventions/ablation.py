@@ -52,8 +52,8 @@ def ablate(
     `zero`; `mean` over the rows at hand, or over those of `source`; `resample`: the activation of
     another row at hand, permuted by `generator` anew in every forward pass; `counterfactual`: the
     activation in `source`, tokens (run once, on entering) or a cache, row by row. A node with a
-    frequency changes in that part alone, and all rows, those of the source too, must be the p*p
-    pairs in the order a*p + b (`patch` takes other rows). An empty list of nodes changes nothing.
+    frequency changes in that part alone, and all rows, those of the source too, must be the p * p
+    pairs in the order a * p + b (`patch` takes other rows). An empty list of nodes changes nothing.
 
     Raises ValueError for an unknown kind, a source or generator that is missing or unused, and in
     the forward pass for other rows than the source has.

@@ -90,8 +90,8 @@ def patch(
         by = mg.interventions.metric("logit_diff", labels, against=labels[rows])
         mg.patch(model, mg.nodes("head,mlp", position=-1), tokens, tokens[rows], by).table()
 
-    Frequencies need all p*p pairs, in the order a*p + b, as the clean rows. Raises ValueError for
-    an unknown direction, for tokens of different shapes, and for no node.
+    Frequencies need all p * p pairs, in the order a * p + b, as the clean rows. Raises ValueError
+    for an unknown direction, for tokens of different shapes, and for no node.
     """
     if direction not in DIRECTIONS:
         raise ValueError(f"got direction={direction!r}, expected one of {DIRECTIONS}")

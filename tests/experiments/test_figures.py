@@ -1,0 +1,72 @@
+"""Every picture of figures/: where it comes from, and that it can be drawn from what is kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import figures
+
+PICTURES = sorted(path.stem for path in figures.FIGURES.glob("*.png"))
+EXPECTED = Path(figures.__file__).parent
+DRAWABLE = sorted(
+    name
+    for name, (experiment, _) in figures.recorded().items()
+    if (EXPECTED / f"{experiment}.expected.json").exists()
+)
+UNKEPT = {
+    "circuit_modadd", "circuit_modadd_errors", "circuit_modadd_faithfulness", "data_fraction",
+    "early_warning_every_run", "fingerprint_study_curves", "fingerprint_study_distances",
+    "fingerprint_study_singular_values", "fingerprint_study_spectra", "grokking_curve",
+    "openai_grok", "perturbation_study_accuracy", "perturbation_study_divergence",
+    "perturbation_study_early", "perturbation_study_spectra",
+}  # fmt: skip
+"""Recorded before what is drawn was kept; to shrink, and not to grow."""
+
+
+def test_there_are_pictures() -> None:
+    assert len(PICTURES) > 20
+    assert len(DRAWABLE) > 5
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_has_its_command_and_its_runs(name: str) -> None:
+    source: dict[str, Any] = json.loads((figures.FIGURES / f"{name}.source.json").read_text())
+    assert source["command"].startswith(("python experiments/", "mechgrok plot "))
+    for run in source.get("runs", [source]):
+        assert run["run"]
+        assert len(run["config"]) == len(run["weights"]) == 64
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_kept_or_known_not_to_be(name: str) -> None:
+    assert (figures.source(name) is None) == (name in UNKEPT)
+
+
+@pytest.mark.parametrize("name", DRAWABLE)
+def test_a_recorded_picture_is_drawn_from_its_numbers(name: str) -> None:
+    drawn = figures.figure(name)
+    assert drawn.layout.title.text
+    assert sum(len(trace.y) for trace in drawn.data if trace.y is not None) > 10
+
+
+def test_the_law_shows_the_recorded_times() -> None:
+    found = json.loads((EXPECTED / "weight_decay_law.expected.json").read_text())
+    times = [row["generalised_by"] for row in found["quick"]["runs"]]
+    seen, censored = figures.figure("weight_decay_law").data
+    assert sorted(seen.y) == sorted(times)
+    assert len(times) == 40
+    assert not censored.y
+
+
+def test_a_picture_without_anything_kept_names_its_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "FIGURES", tmp_path)
+    (tmp_path / "lost.png").write_bytes(b"")
+    (tmp_path / "lost.source.json").write_text('{"command": "python experiments/lost.py"}')
+    assert figures.main([]) == 1
+    assert "lost: python experiments/lost.py" in capsys.readouterr().err
+    assert figures.main(["absent"]) == 1
+    assert "no picture ['absent']" in capsys.readouterr().err
