@@ -48,7 +48,6 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "plotting": EVERYTHING,
     "figures": EVERYTHING,
     "report": EVERYTHING,
-    "_origin": EVERYTHING,
     "checkpoint_circuit": EVERYTHING,
     "_page": EVERYTHING,
     "_summary": EVERYTHING,
