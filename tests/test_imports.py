@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_page": EVERYTHING,
     "_summary": EVERYTHING,
     "sharing": EVERYTHING,
+    "examples": EVERYTHING,
     "sweep_page": EVERYTHING,
     "training_spectra": EVERYTHING,
     "view": EVERYTHING,

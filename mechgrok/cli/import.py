@@ -8,7 +8,7 @@ def command(
     file: Path,
     /,
     run: Path,
-    format: Literal["nanda", "transformer_lens", "mechgrok"] = "nanda",
+    format: Literal["nanda", "transformer_lens", "mechgrok", "example"] = "nanda",
     config: Path | None = None,
     seed: int | None = None,
     frac_train: float | None = None,
@@ -16,19 +16,21 @@ def command(
     """Make a run directory of somebody else's checkpoint, or of an exported run.
 
     Args:
-        file: The published file, or the folder that `mechgrok export` wrote.
+        file: The published file, the folder that `mechgrok export` wrote, or an example's name.
         run: The new run directory.
         format: Whose layout it has.
         config: YAML of what a transformer_lens file cannot tell (act_fn, attn_scale, ...).
         seed: Of its split, where stored losses cannot tell it; with frac_train.
         frac_train: Share of the rows it was trained on.
     """
+    from mechgrok.examples import load_example
     from mechgrok.sharing import import_model, import_run, read_settings
     from mechgrok.sharing.origin import describe
 
-    if format == "mechgrok":
+    if format in ("mechgrok", "example"):
         _refuse_settings(config=config, seed=seed, frac_train=frac_train)
-        print(describe(import_run(file, run)))
+        source = load_example(str(file)).path if format == "example" else file
+        print(describe(import_run(source, run)))
         return
     settings = None if config is None else read_settings(config)
     made = import_model(file, run, format, config=settings, seed=seed, frac_train=frac_train)

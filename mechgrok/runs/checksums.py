@@ -26,7 +26,7 @@ def write_sums(folder: Path, files: Sequence[str]) -> None:
     write_text(folder / NAME, "".join(f"{_digest(folder / f)}  {f}\n" for f in sorted(files)))
 
 
-def check_sums(folder: Path) -> list[str]:
+def check_sums(folder: Path, advice: str = "copy or export the folder again") -> list[str]:
     """The files that SHA256SUMS lists, each with the digest it had when it was written.
 
     Raises RunError that names a file which is missing, damaged or edited, and what to do.
@@ -37,24 +37,23 @@ def check_sums(folder: Path) -> list[str]:
             f"{folder} has no {NAME}: no exported run, or one whose export or download was cut "
             f"off; make it with `mechgrok export RUN --out DIR`, or copy it again"
         )
-    listed = dict(_line(path, line) for line in path.read_text(errors="replace").splitlines())
+    listed = dict(
+        _line(path, line, advice) for line in path.read_text(errors="replace").splitlines()
+    )
     for name, digest in listed.items():
         file = folder / name
         if not file.is_file():
-            raise RunError(f"{file} is missing, but stands in {NAME}; {_AGAIN}")
+            raise RunError(f"{file} is missing, but stands in {NAME}; {advice}")
         if _digest(file) != digest:
-            raise RunError(f"{file} is damaged or was edited: its sha256 is not {NAME}'s; {_AGAIN}")
+            raise RunError(f"{file} is damaged or was edited: its sha256 is not {NAME}'s; {advice}")
     return sorted(listed)
 
 
-_AGAIN: Final = "copy or export the folder again"
-
-
-def _line(path: Path, line: str) -> tuple[str, str]:
+def _line(path: Path, line: str, advice: str) -> tuple[str, str]:
     digest, _, name = line.partition("  ")
     place = PurePosixPath(name)
     if len(digest) != 64 or not name or place.is_absolute() or ".." in place.parts:
-        raise RunError(f"{path} has a line {line[:80]!r}; expected a sha256 and a file; {_AGAIN}")
+        raise RunError(f"{path} has a line {line[:80]!r}; expected a sha256 and a file; {advice}")
     return name, digest
 
 

@@ -26,8 +26,13 @@ SHOWN: Final = 12
 """Checkpoints listed before the rest is counted."""
 
 
-def model_card(run: Run, config: RunConfig, last: Checkpoint, steps: Sequence[int]) -> str:
-    """Text of a model card, of the exported `config` and checkpoint; evaluates the checkpoint."""
+def model_card(
+    run: Run, config: RunConfig, last: Checkpoint, steps: Sequence[int], data: bool
+) -> str:
+    """Text of a model card, of the exported `config` and checkpoint; evaluates the checkpoint.
+
+    `data` says that the task's rows go along.
+    """
     loss = losses.make(config.loss)
     measured = evaluate_splits(last.model, run.task, loss, config.device)
     run.measure("times")
@@ -46,7 +51,7 @@ def model_card(run: Run, config: RunConfig, last: Checkpoint, steps: Sequence[in
         _table(("split", "rows"), [(name, f"{len(at):,}") for name, at in run.task.splits.items()]),
         f"sha256 of tokens, labels and answer positions: `{run.task.sha256}`.",
         "## Load it",
-        _load(run, last.step),
+        _load(run, last.step, data),
         "## Made with",
         _table(("", ""), _made(run)),
         "## Settings of training",
@@ -114,8 +119,9 @@ def _settings(config: RunConfig, parts: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"`{name}`", f"`{value}`") for name, value in found if name.split(".")[0] in parts]
 
 
-def _load(run: Run, step: int) -> str:
+def _load(run: Run, step: int, data: bool) -> str:
     file = f"checkpoints/{layout.checkpoint(run.path, step).name}"
+    rows = ' `data/` is read by\n`datasets.load_dataset("FOLDER/data")`.' if data else ""
     return f"""```sh
 mechgrok pull OWNER/NAME --run DIR                     # from a hub, or
 mechgrok import FOLDER --format mechgrok --run DIR     # from a copy of this folder
@@ -129,8 +135,7 @@ run = mg.load_run("DIR")
 logits, cache = run[-1].model.run_with_cache(run.task.tokens)
 ```
 
-Without mechgrok: `safetensors.torch.load_file("{file}")`; `data/` is read by
-`datasets.load_dataset("FOLDER/data")`.
+Without mechgrok: `safetensors.torch.load_file("{file}")`.{rows}
 `sha256sum --check SHA256SUMS` checks every file but the cards."""
 
 

@@ -75,7 +75,7 @@ def export_run(
     write_config(folder / "config.yaml", config)
     if data:
         _write_data(folder / DATA, run)
-    write_text(folder / CARD, model_card(run, config, last, chosen))
+    write_text(folder / CARD, model_card(run, config, last, chosen, data))
     write_sums(folder, [name for name in _files(folder) if Path(name).name != CARD])
     return folder
 

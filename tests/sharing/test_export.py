@@ -167,6 +167,7 @@ def test_checkpoints_are_chosen_and_folders_kept(tiny_run: Run, tmp_path: Path) 
     out = export_run(tiny_run, tmp_path / "folder", [60, 0], data=False)
     assert Run(out).steps == [0, 60]
     assert not (out / "data").exists()
+    assert "load_dataset" not in (out / "README.md").read_text()
     with pytest.raises(RunError, match=r"no checkpoint at \[7\]; it has \[0, 20, 40, 60\]"):
         export_run(tiny_run, tmp_path / "other", [7])
     with pytest.raises(RunError, match="new or empty folder"):
