@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mechgrok import circuits, discovery, interventions, measures, models, tasks
     from mechgrok.checkpoint_circuit import circuit
     from mechgrok.config import RunConfig
+    from mechgrok.examples import load_example
     from mechgrok.interventions import (
         ablate,
         nodes,
@@ -55,6 +56,7 @@ _HOME = {
     "frequency_ablation": "measures.frequency_ablation:measure",
     "interventions": "interventions",
     "key_frequencies": "measures.key_frequencies:of_checkpoint",
+    "load_example": "examples:load_example",
     "load_run": "runs.run:Run",
     "measures": "measures",
     "models": "models",
@@ -90,6 +92,7 @@ __all__ = [
     "frequency_ablation",
     "interventions",
     "key_frequencies",
+    "load_example",
     "load_run",
     "measures",
     "models",

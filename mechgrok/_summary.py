@@ -36,7 +36,7 @@ def _analysis(run: Run) -> list[tuple[str, str]]:
 def paragraph(run: Run) -> str:
     """The same in sentences."""
     times = run.result("times")
-    sentences = [f"{_what(run)} It {_ending(run)}."]
+    sentences = [f"{what(run)} It {_ending(run)}."]
     if _absent(times):
         sentences.append(f"When it memorised and generalised is not known: {_absent(times)}.")
         return " ".join([*sentences, *_end(run)])
@@ -84,7 +84,8 @@ def milliseconds(run: Run) -> float | None:
     return 1000 * (last[1]["seconds"] - last[0]["seconds"]) / steps
 
 
-def _what(run: Run) -> str:
+def what(run: Run) -> str:
+    """What was learnt by what, in one sentence."""
     config: Any = run.config
     task = vars(config.task)
     layers = vars(config.model).get("n_layers")

@@ -57,7 +57,7 @@ def circuit(
     Raises NotResidual for a model whose components do not sum, and DoesNotApply for a task without
     an answer at one position, or with rows that have no partner to be corrupted into.
     """
-    path = None if checkpoint.run is None else circuit_file(checkpoint.run.path, checkpoint.step)
+    path = None if checkpoint.run is None else circuit_file(checkpoint.run.work, checkpoint.step)
     if path is not None and path.exists() and not again:
         return read_circuit(path)
     work = _Work(checkpoint, keys, shifts, seed, by)

@@ -66,10 +66,9 @@ _HELPERS = {
         *("prefix_plan", "prefix_rows", "pre_ln_prefix", "post_ln_prefix", "trm_fast"),
     },
     "runs": {
-        *("analysis", "fingerprints", "layout", "lineage", "published_fingerprints", "result"),
-        *("row_file", "run", "runs", "saved_circuit", "series", "series_set", "snapshots"),
-        *("storage", "table", "times"),
-        "training_spectrum",
+        *("analysis", "checksums", "fingerprints", "layout", "lineage", "published_fingerprints"),
+        *("result", "row_file", "run", "runs", "saved_circuit", "series", "series_set"),
+        *("snapshots", "storage", "table", "times", "training_spectrum"),
     },
 }
 """Files of a kind's folder that are not named things themselves."""

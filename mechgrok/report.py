@@ -90,7 +90,7 @@ def write_report(run: Run, progress: bool = True) -> Path:
         _page.section("Attention patterns", _page.card(views)),
         _page.section("All measures", _page.card(*_measures(run))),
     ]
-    path = run.path / "report.html"
+    path = run.work / "report.html"
     write_text(path, _page.page(title, sections, [_page.plotly_bundle(), *bundles]))
     return path
 
@@ -151,7 +151,7 @@ def _restricted(results: Sequence[Result]) -> dict[int, float] | None:
 def summary_table(run: Run) -> str:
     """The run in a few lines for a terminal; what is not measured yet is said, not computed."""
     run.measure("times")
-    report = run.path / "report.html"
+    report = run.work / "report.html"
     lines = [*_summary.rows(run), ("report", str(report) if report.exists() else "not written")]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)

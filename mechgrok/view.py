@@ -118,4 +118,4 @@ def view_run(
     if against is not None or against_step is not None:
         other = opened if against is None else Run(against)
         chosen.append(other[-1] if against_step is None else other.checkpoint(against_step))
-    return write_view(chosen, opened.path / "view.html" if out is None else out, shifts=shifts)
+    return write_view(chosen, opened.work / "view.html" if out is None else out, shifts=shifts)

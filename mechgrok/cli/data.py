@@ -1,6 +1,5 @@
 """`mechgrok data`."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,18 @@ def command(
     """
     from mechgrok import discovery
     from mechgrok.cli._settings import with_changes
+    from mechgrok.runs.checksums import new_folder, write_sums
     from mechgrok.runs.storage import write_text
 
     config = with_changes(_config(name, seed), set)
     task = discovery.load("tasks", config.task.name).make(config.task, config.seeds)
-    _make_empty(out)
+    new_folder(out)
     for file, text in _files(config, task).items():
         write_text(out / file, text)
     if parquet:
         for split, rows in task.to_dataset().items():
             rows.to_parquet(out / f"{split}.parquet")
-    _sum(out)
+    write_sums(out, [path.name for path in out.iterdir()])
     for file in sorted(out.iterdir()):
         print(file)
 
@@ -77,23 +77,3 @@ def _config(name: str, seed: int | None) -> Any:
         raise ConfigError(f"unknown preset or task {name!r}; did you mean one of {near}?")
     config = override(RunConfig(), {"task.name": name})
     return config if seed is None else with_seed(config, seed)
-
-
-def _make_empty(out: Path) -> None:
-    from mechgrok.runs.storage import RunError
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        used = next(out.iterdir(), None)
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {error}") from error
-    if used is not None:
-        raise RunError(f"{out} holds {used.name}; give a new or empty folder")
-
-
-def _sum(out: Path) -> None:
-    """Sha256 of every file, in the format of sha256sum."""
-    from mechgrok.runs.storage import write_text
-
-    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(out.iterdir())}
-    write_text(out / "SHA256SUMS", "".join(f"{d}  {name}\n" for name, d in digests.items()))

@@ -22,5 +22,5 @@ def command(run: Path, /, names: tuple[str, ...] = (), out: Path | None = None) 
             command = f"mechgrok plot {run} --names {name} --out {out}"
             print(save_picture(plot(opened, name), out / name, opened, command))
             continue
-        for path in save_figure(plot(opened, name), opened.path / "figures" / name):
+        for path in save_figure(plot(opened, name), opened.work / "figures" / name):
             print(path)

@@ -3,7 +3,7 @@
 An operation takes a, b (Int tensors of one shape) and n, and returns a o b in 0..n-1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -104,7 +104,7 @@ def add_or_subtract(
     return torch.where(a % 2 == 0, add(a, b, n), subtract(a, b, n))
 
 
-OPERATIONS: Final[Mapping[str, Operation]] = {
+OPERATIONS: Final[dict[str, Operation]] = {
     operation.__name__: operation
     for operation in (
         add, subtract, multiply, divide, x2_plus_y, x3_plus_y, x2_plus_y2, x2_plus_xy_plus_y2,
@@ -112,7 +112,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         add_or_multiply, add_or_subtract,
     )
 }  # fmt: skip
-"""Every operation by its name."""
+"""Every operation by its name; a task of another package may add its own."""
 
 NEEDS_NONZERO_B = frozenset({"divide"})
 """Operations whose table leaves out the rows with b = 0."""

@@ -63,6 +63,8 @@ class HookError(ValueError):
 class StrictHooks(HookedRootModule):
     """Mixin before a HookedRootModule: unknown or silent hooks are errors."""
 
+    cfg: Any
+    """Sizes under TransformerLens's names; at least d_vocab and n_ctx."""
     _caching = False
 
     def run_with_cache(

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from mechgrok.models import post_ln_prefix, pre_ln_prefix, trm_fast
-from mechgrok.models.hooked import has_hooks
+from mechgrok.models.hooked import StrictHooks, has_hooks
 from mechgrok.models.post_ln import PostLN
 from mechgrok.models.prefix_rows import ends, spread
 from mechgrok.models.transformer import Transformer, check_tokens
@@ -36,8 +36,8 @@ VARIABLE: Final = frozenset(
 )
 """Settings followed at any value; every other one must have TransformerLens's default."""
 
-Hooked = HookedTransformer | PostLN | HookedTRM
-"""Models whose answers are read here."""
+Hooked = HookedTransformer | StrictHooks
+"""Models whose answers are read here; those of other packages by their own forward."""
 NORMALISATIONS: Final = (None, "LN", "LNPre", "RMS", "RMSPre")
 DTYPES: Final = (torch.float32, torch.float64)
 
@@ -147,7 +147,7 @@ def _noisy(model: Any) -> bool:
     return isinstance(model, PostLN | HookedTRM) and model.noisy
 
 
-def family_of(model: HookedTransformer | PostLN) -> ModuleType:
+def family_of(model: Any) -> ModuleType:
     """How its blocks treat distinct rows: `read`, `leave`, `pre` and `answer`."""
     return post_ln_prefix if isinstance(model, PostLN) else pre_ln_prefix
 

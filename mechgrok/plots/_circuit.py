@@ -10,7 +10,7 @@ METHODS = {"exact": "exact effect", "eap": "EAP", "eap_ig": "EAP-IG"}
 
 def circuit_of(subject: Run | SavedCircuit) -> SavedCircuit:
     """The circuit itself, or the last one saved for a run. Raises RunError when there is none."""
-    return subject if isinstance(subject, SavedCircuit) else read_circuit(subject.path)
+    return subject if isinstance(subject, SavedCircuit) else read_circuit(subject.work)
 
 
 def facts(found: SavedCircuit) -> str:

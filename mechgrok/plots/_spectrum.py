@@ -6,7 +6,7 @@ from mechgrok.runs.training_spectrum import TrainingSpectrum, read_spectrum
 
 def spectrum_of(subject: Run | TrainingSpectrum) -> TrainingSpectrum:
     """The spectrum itself, or the one saved for a run. Raises RunError when there is none."""
-    return subject if isinstance(subject, TrainingSpectrum) else read_spectrum(subject.path)
+    return subject if isinstance(subject, TrainingSpectrum) else read_spectrum(subject.work)
 
 
 def facts(found: TrainingSpectrum) -> str:

@@ -86,7 +86,7 @@ class _Job:
         self.digest, self.last_step = run.config.digest(), run.steps[-1] if run.steps else None
         rows = run.evaluations()
         self.last_evaluation = rows[-1]["step"] if rows else None
-        self.saved = dict(read(run.path, name))
+        self.saved = dict(read(run.work, name))
         self.new = False
 
     def key(self, step: int | None) -> str:
@@ -115,7 +115,7 @@ class _Job:
         if self.new:
             current = source(self.module)
             kept = [(key, r) for key, r in self.saved.items() if key.endswith(current)]
-            write(self.run.path, self.name, kept)
+            write(self.run.work, self.name, kept)
 
 
 def key(module: ModuleType, digest: str, step: int | None, options: Mapping[str, Any]) -> str:

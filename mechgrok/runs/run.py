@@ -34,12 +34,16 @@ GENERALISED = ("test_acc", 0.99)
 class Run(Sequence[Any]):
     """A run directory: `run[-1]`, `run.checkpoint(step=...)`, `run.at("generalised")`."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, work: str | Path | None = None) -> None:
         """Open an existing run directory.
+
+        Results of measures, figures and pages are written to `work`, by default the directory
+        itself; give another folder for a run that is not to be written to.
 
         Raises RunError when it is not one, or was written by a newer version.
         """
         self.path = Path(path)
+        self.work = self.path if work is None else Path(work)
         if not (self.path / "config.yaml").exists():
             raise RunError(f"{self.path} is not a run directory: it has no config.yaml")
         written = self.provenance.get("format")
@@ -176,7 +180,7 @@ class Run(Sequence[Any]):
 
     def results(self, name: str) -> list[Result]:
         """All saved results of a measure in order of steps; raises as `result`."""
-        saved = [result for _, result in analysis.read(self.path, name)]
+        saved = [result for _, result in analysis.read(self.work, name)]
         if not saved:
             raise RunError(f"{self.path} has no saved {name!r}; run: mechgrok measure {self.path}")
         return sorted(saved, key=lambda r: -1 if r.step is None else r.step)

@@ -59,8 +59,10 @@ def refuse_other(directory: Path, config: RunConfig) -> None:
 
 
 def _imported(directory: Path) -> bool:
-    """Whether `mechgrok import` made a run directory; a damaged or newer one is refused."""
+    """Whether it was made by import or export; a damaged or newer directory is refused."""
     run = Run(directory)
+    if "shared" in run.provenance:
+        return True
     return (directory / "status.json").exists() and run.status.get("state") == "imported"
 
 

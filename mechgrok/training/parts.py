@@ -46,6 +46,8 @@ def freeze(model: nn.Module, asked: Transfer) -> None:
 
     Raises ConfigError for parts that do not exist, and when nothing would be trained.
     """
+    if asked.train == Transfer().train:
+        return  # all of it, also where no weight has the name of an embedding
     trained = set(_names(model, "train", asked.train))
     for name, weight in weights(model).items():
         if name not in trained:

@@ -9,8 +9,7 @@ from typing import Any, Final
 import torch
 import yaml
 
-from mechgrok import _origin, discovery
-from mechgrok._origin import Split
+from mechgrok import discovery
 from mechgrok.config import AdamW, BinaryTask, RunConfig, Seeds, Stop, TransformerModel
 from mechgrok.models._state_dict import trained_biases
 from mechgrok.models.published import Origin, Published, load_nanda, load_transformer_lens
@@ -27,6 +26,7 @@ from mechgrok.runs.storage import (
     write_tensors,
     write_text,
 )
+from mechgrok.sharing.origin import Split, facts, refuse_used, rows
 from mechgrok.training import losses
 from mechgrok.training.evaluation import evaluate_splits
 from mechgrok.training.provenance import provenance
@@ -60,14 +60,14 @@ def import_model(
     if config is not None and format == "nanda":
         raise RunError("config is for transformer_lens files; a nanda file tells its settings")
     directory = Path(run)
-    _refuse_used(directory)
+    refuse_used(directory)
     published = load_nanda(file) if format == "nanda" else load_transformer_lens(file, config)
     split = _split(published, seed, frac_train)
     settings = run_config(published, split)
     task = discovery.load("tasks", settings.task.name).make(settings.task, settings.seeds)
     _check_rebuilt(published, settings, task)
     with lock(directory):
-        _refuse_used(directory)
+        refuse_used(directory)
         remove_temporary(directory)
         _write(directory, published, settings, task, split)
     return Run(directory)
@@ -194,26 +194,19 @@ def _check_rebuilt(published: Published, config: RunConfig, task: Any) -> None:
     load_weights(rebuilt, dict(published.model.named_parameters()))
 
 
-def _refuse_used(directory: Path) -> None:
-    if (directory / "config.yaml").exists() or (directory / "metrics.jsonl").exists():
-        raise RunError(f"{directory} holds a run already; give another --run")
-    if directory.exists() and layout.steps(directory, "checkpoints"):
-        raise RunError(f"{directory} has checkpoints already; give another --run")
-
-
 def _write(
     directory: Path, published: Published, config: RunConfig, task: Any, split: Split
 ) -> None:
     """Every file of the run; config.yaml last, so that it is a run only when it is whole."""
     origin, step = published.origin, published.origin.steps or 0
-    rows = _origin.rows(origin) or [_evaluated(published, config, task, step)]
-    more = {"task_sha256": task.sha256, "imported": _origin.facts(published, split)}
+    lines = rows(origin) or [_evaluated(published, config, task, step)]
+    more = {"task_sha256": task.sha256, "imported": facts(published, split)}
     write_json(directory / "provenance.json", provenance(config, more))
     reason = f"from {origin.file}; not trained here"
     status = {"state": "imported", "step": step, "reason": reason, "reached": {}}
     write_json(directory / "status.json", status)
-    lines = (json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    write_text(directory / "metrics.jsonl", "".join(lines))
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    write_text(directory / "metrics.jsonl", text)
     weights = {name: p.detach() for name, p in published.model.named_parameters()}
     header = {"step": step, "config": config.digest()}
     write_tensors(layout.checkpoint(directory, step), weights, header)

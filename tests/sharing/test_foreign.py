@@ -126,6 +126,7 @@ def test_a_transformer_lens_file_becomes_a_run(tmp_path: Path) -> None:
     made = import_model(
         path, tmp_path / "run", "transformer_lens", config=told, seed=0, frac_train=0.5
     )
+    assert [p.name for p in (made.path / "checkpoints").iterdir()] == ["step_00000000.safetensors"]
     tokens = made.task.tokens
     with torch.no_grad():
         assert torch.equal(made[-1].model(tokens), load_transformer_lens(path, told).model(tokens))

@@ -1,10 +1,13 @@
 """What an imported run says of the file it was made of: its split, its curves, what it lacks."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mechgrok.models.published import Origin, Published
+from mechgrok.runs import layout
 from mechgrok.runs.run import Run
+from mechgrok.runs.storage import RunError
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,21 @@ class Split:
     """Recovered, given or as stored."""
 
 
+def refuse_used(directory: Path) -> None:
+    """Raise RunError for a directory that holds a run, or part of one."""
+    if (directory / "config.yaml").exists() or (directory / "metrics.jsonl").exists():
+        raise RunError(f"{directory} holds a run already; give another --run")
+    if directory.exists() and layout.steps(directory, "checkpoints"):
+        raise RunError(f"{directory} has checkpoints already; give another --run")
+
+
 def describe(run: Run) -> str:
     """What was imported, in a few lines for a terminal."""
+    if "imported" not in run.provenance:
+        shared = run.provenance["shared"]
+        said = f"run {shared['run']}, exported by mechgrok {shared['exported_by']}"
+        counted = f"{len(run)} checkpoints, {run.status['state']} at step {run.status['step']:,}"
+        return f"{run.path}: {said}; {counted}\nnext: mechgrok report {run.path}"
     facts, task = run.provenance["imported"], run.task
     split = facts["split"]
     lines = [

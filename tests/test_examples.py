@@ -1,0 +1,122 @@
+"""Examples: whole, checked by hash, read where they lie, and never written to."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from make_examples import make, moments
+
+import mechgrok as mg
+from mechgrok import examples
+from mechgrok.cli import main
+from mechgrok.presets import preset
+from mechgrok.runs.checksums import check_sums
+from mechgrok.runs.storage import RunError
+
+NAMES = examples.names()
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_they_are_there_and_small() -> None:
+    assert "quick" in NAMES
+    files = [path for path in examples.FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 25_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_has_its_moments_and_grokked(name: str) -> None:
+    run = mg.load_example(name)
+    assert run.config.digest() == preset(name, run.seed).digest()
+    assert run.status["state"] == "finished"
+    assert len(run) == 8
+    assert run.steps[0] == 0
+    assert {x.dtype for x in run[-1].weights.values()} == {torch.float32}
+    memorised, generalised = run.at("memorised"), run.at("generalised")
+    between = [s for s in run.steps if memorised.step < s < generalised.step]
+    assert len(between) >= 3
+    found = [mg.evaluate(ck.model, ck.task) for ck in (run[0], memorised, generalised, run[-1])]
+    assert [f["correct"] > 0.98 for f in found] == [False, False, True, True]
+    assert mg.evaluate(memorised.model, run.task, "train")["correct"] > 0.98
+    row = next(row for row in run.evaluations() if row["step"] == run.steps[-1])
+    assert found[-1]["loss"] == pytest.approx(row["test_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_nothing_of_the_machine_but_its_kind(name: str) -> None:
+    for path in (examples.FOLDER / name).rglob("*"):
+        if path.is_file() and path.suffix != ".safetensors":
+            text = path.read_text()
+            assert "/work" not in text, path
+            assert "/home" not in text, path
+            assert "/tmp" not in text, path
+
+
+def test_results_go_elsewhere(tmp_path: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in examples.FOLDER.rglob("*")}
+    run = mg.load_example("quick")
+    series = run.series(["test_loss", "weight_norm"])
+    assert len(series["weight_norm"]) == 8
+    assert {p: p.stat().st_mtime_ns for p in examples.FOLDER.rglob("*")} == before
+    assert (tmp_path / "cache").resolve() in run.work.resolve().parents
+    assert mg.load_example("quick").result("weight_norm").step == run.steps[-1]
+    again = mg.load_run(run.path)
+    with pytest.raises(RunError, match="no saved 'weight_norm'"):
+        again.result("weight_norm")
+    with pytest.raises(RunError, match="no training state"):
+        mg.train(run.config, run=run.path, progress=False)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    run = mg.load_example("quick")
+    assert run.measure("weight_norm").step == run.steps[-1]
+    shutil.rmtree(run.work)
+
+
+def test_a_damaged_or_unknown_example_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(examples.FOLDER / "quick", tmp_path / "quick")
+    monkeypatch.setattr(examples, "FOLDER", tmp_path)
+    assert len(mg.load_example("quick")) == 8
+    path = sorted((tmp_path / "quick" / "checkpoints").iterdir())[3]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=rf"{path.name} is damaged.*install mechgrok again"):
+        mg.load_example("quick")
+    with pytest.raises(RunError, match=r"no example 'quik'; expected one of \['quick'\]"):
+        mg.load_example("quik")
+
+
+def test_an_example_becomes_a_run_of_ones_own(tmp_path: Path) -> None:
+    run = str(tmp_path / "mine")
+    assert main(["import", "quick", "--format", "example", "--run", run]) == 0
+    assert mg.load_run(run).steps == mg.load_example("quick").steps
+    assert main(["import", "quik", "--format", "example", "--run", f"{run}2"]) == 1
+    listed = check_sums(examples.FOLDER / "quick")
+    assert len([name for name in listed if name.endswith(".safetensors")]) == 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recorded_command_makes_the_same_files(name: str, tmp_path: Path) -> None:
+    run = mg.load_example(name)
+    assert moments(run) == run.steps
+    made = make(run, name, tmp_path)
+    files = [p.name for p in (run.path / "checkpoints").iterdir()]
+    files = ["config.yaml", "metrics.jsonl", *(f"checkpoints/{name}" for name in files)]
+    assert {f: (made / f).read_bytes() == (run.path / f).read_bytes() for f in files} == {
+        f: True for f in files
+    }
+    again = mg.load_run(made)
+    (made / "status.json").write_text('{"state": "running", "step": 1}')
+    with pytest.raises(RunError, match="is running; expected a finished run"):
+        make(again, name, tmp_path)
