@@ -11,13 +11,11 @@ generalised, and the last; `mechgrok/examples/NAME/SHA256SUMS` holds their diges
 gives the same files but for the versions in the card.
 """
 
+import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import tyro
 
 from mechgrok.cli import explain_errors
 from mechgrok.examples import FOLDER, load_example, names
@@ -29,18 +27,6 @@ RISE = (0.25, 0.5, 0.75)
 """Test accuracies of the checkpoints along the rise."""
 LIMIT = 25_000_000
 """Bytes of all examples together."""
-
-
-@dataclass
-class Arguments:
-    """What is made into an example."""
-
-    run: tyro.conf.Positional[Path]
-    """A finished run that has generalised."""
-    name: str
-    """Of the example; replaces one of that name."""
-    folder: Path = FOLDER
-    """Where the examples are."""
 
 
 def moments(run: Run) -> list[int]:
@@ -73,7 +59,11 @@ def make(run: Run, name: str, folder: Path) -> Path:
 
 def main(arguments: Sequence[str]) -> None:
     """Make it, open it, say what it is."""
-    asked = tyro.cli(Arguments, args=arguments, description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, help="a finished run that has generalised")
+    parser.add_argument("--name", required=True, help="of the example; replaces one of that name")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the examples are")
+    asked = parser.parse_args(list(arguments))
     made = make(Run(asked.run), asked.name, asked.folder)
     run = Run(made) if asked.folder != FOLDER else load_example(asked.name)
     size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())

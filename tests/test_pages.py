@@ -17,7 +17,9 @@ import pytest
 import mechgrok
 from mechgrok import discovery
 from mechgrok.cli import main, read_train
+from mechgrok.presets import preset
 from mechgrok.runs import layout
+from mechgrok.runs.run import write_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,7 +70,9 @@ def understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     elif words[0] == "python":
         assert (ROOT / words[1]).exists()
     elif words[1] == "train":
-        read_train(words[2:], "quick", "test")
+        write_config(tmp_path / "config.yaml", preset("quick"))
+        given = [str(tmp_path / "config.yaml") if w.endswith("config.yaml") else w for w in words]
+        read_train(given[2:], "quick", "test")
     elif words[1] == "sweep":
         assert main([*words[1:], "--dry-run", "--runs", str(tmp_path)]) == 0
     else:
