@@ -219,7 +219,7 @@ class Surprisal(torch.autograd.Function):
     ) -> Float[Tensor, " n"]:
         powers = logits.to(torch.float64, copy=True).sub_(logits.amax(1, keepdim=True))
         own = powers.gather(1, labels[:, None])
-        total = F.threshold_(powers.exp_(), FLOOR, 0.0).sum(1, keepdim=True)
+        total = F.threshold(powers.exp_(), FLOOR, 0.0, inplace=True).sum(1, keepdim=True)
         ctx.save_for_backward(powers, total, labels, logits)
         return (total.log() - own)[:, 0]
 
