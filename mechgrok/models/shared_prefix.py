@@ -118,7 +118,8 @@ def answer_neurons(
         return model.run_with_cache(tokens, names_filter=name)[1][name][:, wanted[0]]
     family = family_of(model)
     [(x, z, index)] = ends(model, tokens, wanted, family.read, family.leave)
-    block: Any = model.blocks[-1]
+    blocks: Any = model.blocks
+    block = blocks[-1]
     # not in place: what is handed out may get a gradient that is not ours to overwrite
     return spread(block.mlp.act_fn(family.pre(block, x, z)), index)
 
