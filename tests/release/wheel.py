@@ -15,7 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 USE = """
+import io
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -42,7 +44,8 @@ for command in (
     "measure smoke --names losses --step 0",
     "export smoke --out folder --steps 0",
 ):
-    assert main(command.split()) == 0, command
+    with redirect_stdout(io.StringIO()):
+        assert main(command.split()) == 0, command
 """
 COMMANDS = ("presets", "doctor", "import quick --format example --run mine")
 """Of the console script; further ones stand in USE, where they start no process."""
