@@ -202,7 +202,7 @@ def test_the_page_draws_every_run_and_lists_censored_and_failed_ones(tmp_path: P
     assert len([trace for trace in every.data if trace.mode == "lines"]) == 3 * 16
     drawn = {
         "every_run": every,
-        "concordance": figures.concordances(found, "Concordance"),
+        "concordance": figures.concordances(found),
         "lead_times": figures.lead_times(found),
     }
     assert len(drawn["concordance"].data[1].x) == len(found["ranking"]["held_out"]) / 3
