@@ -202,6 +202,23 @@ def spread(found: Found) -> str:
     )
 
 
+def transfer(found: Found) -> str:
+    names = {"T0": "same operation", "T1": "addition mod p - 1", "T3": "dihedral group"}
+    rows = {target: found["contrasts"][target]["best control"] for target in names}
+    each = [f"{word} {share(rows[t]['difference'], 3)} {span(rows[t]['interval'], 3)}"
+            for t, word in names.items()]  # fmt: skip
+    [n] = {row["n"] for row in rows.values()}
+    return f"frozen grokked body minus the best control, test accuracy: {', '.join(each)} | {n} |"
+
+
+def transfer_of_the_mainline(found: Found) -> str:
+    arms = {row["donor"]: row for row in found["mainline"]["arms"]}
+    names = {"grokked": "grokked", "memorised": "memorised",
+             "spectrum-matched": "spectrum_matched", "random": "random_init"}  # fmt: skip
+    each = [f"{word} {share(arms[name]['test_acc'], 3)}" for word, name in names.items()]
+    return f"{', '.join(each)} | {arms['grokked']['n']} |"
+
+
 SAID: Mapping[str, tuple[str, Callable[[Found], str]]] = {
     "mainline": ("presets", mainline),
     "quick": ("presets", quick),
@@ -221,6 +238,8 @@ SAID: Mapping[str, tuple[str, Callable[[Found], str]]] = {
     "fingerprints": ("fingerprint_study", fingerprints),
     "warning": ("early_warning", warning),
     "spread": ("perturbation_study", spread),
+    "transfer": ("circuit_transfer", transfer),
+    "transfer of the mainline": ("circuit_transfer", transfer_of_the_mainline),
 }
 
 
