@@ -54,7 +54,7 @@ assert mg.evaluate(early.model, task, split="test")["correct"] == accuracy["earl
 
 # %%
 patched = mg.patch_across(donor=late, recipient=early, nodes=mg.nodes("head,mlp"), metric="logit_diff")
-patched.table().head(12)
+patched.table()[["donor", "node", "value", "without", "tau", "loss", "kappa"]].round(3).head(15)
 
 # %% [markdown]
 # ## A frozen body on a new task
