@@ -194,7 +194,9 @@ def paragraph(said: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     if lost:
         lines.append(f"Refuted: {_list(lost)}.")
     if undecided:
-        lines.append(f"Undecided, their arms missing or under 5 seeds: {_list(undecided)}.")
+        lines.append(
+            f"Undecided, their arms missing, under 5 seeds or p at least .05: {_list(undecided)}."
+        )
     return " ".join(lines)
 
 
@@ -225,8 +227,10 @@ def _embedding(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     each = {int(s): mine[s] - theirs[s] for s in mine if s in theirs}
     row = summary(each) if each else None
     between = None if row is None else row["interval"]
+    better = between is not None and between[0] > 0
+    unsure = row is None or between is None or (better and row["p"] >= 0.05)
     return {
-        "holds": None if between is None else bool(between[0] > 0),
+        "holds": None if unsure else better,  # an interval over five seeds may be too short
         "because": f"T0 with the donor's names, frozen embedding - frozen body: {shown(row)}",
         "refuted by": "the frozen embedding doing no better than the frozen body",
     }
