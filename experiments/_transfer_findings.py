@@ -169,7 +169,7 @@ def paragraph(said: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     won = [name for name, one in said.items() if one["holds"]]
     lost = [name for name, one in said.items() if one["holds"] is False]
     undecided = [name for name, one in said.items() if one["holds"] is None]
-    lines = ["Of the rival predictions " + (f"{_list(won)} won." if won else "none won.")]
+    lines = ["Of the rival predictions " + (f"{', '.join(won)} won." if won else "none won.")]
     for target in ("T0", "T1", "T3"):
         row = found.get(target, {}).get("best control")
         if row:
@@ -191,12 +191,14 @@ def paragraph(said: Mapping[str, Any], found: Mapping[str, Any]) -> str:
             )
     for name in won:
         lines.append(f"{name.capitalize()} would have been refuted by {said[name]['refuted by']}.")
+    open_ones = [t for t in ("T2", "T4") if _not_better(found, t) is None]
+    if "portable circuit" in won and open_ones:
+        lines.append(f"Its clause on {', '.join(open_ones)} is open: fewer than 5 seeds.")
     if lost:
-        lines.append(f"Refuted: {_list(lost)}.")
+        lines.append(f"Refuted: {', '.join(lost)}.")
     if undecided:
-        lines.append(
-            f"Undecided, their arms missing, under 5 seeds or p at least .05: {_list(undecided)}."
-        )
+        why = "their arms missing, under 5 seeds or p at least .05"
+        lines.append(f"Undecided, {why}: {', '.join(undecided)}.")
     return " ".join(lines)
 
 
@@ -295,7 +297,3 @@ def shown(row: Mapping[str, Any] | None) -> str:
         else (f"{row['interval'][0]:.3f} to {row['interval'][1]:.3f}")
     )
     return f"{row['difference']:+.3f} ({between}, n={row['n']}, p={row['p']:.4f})"
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
