@@ -97,7 +97,7 @@ def config_of(
     if small and asked.model != "trm":
         changed = {**changed, "model.n_heads": 2, "model.d_head": 8, "model.d_mlp": 32}
     if compiled and asked.model == "trm":
-        changed = {**changed, "model.compile": True}
+        changed = {**changed, "model.compile": True, "model.matmul_precision": "medium"}
     steps = min(asked.steps, TINY_STEPS[name]) if small else asked.steps
     base = replace(base, task=replace(base.task, regime=asked.regime), device=device)
     return override(base, {**changed, "stop.max_steps": steps})

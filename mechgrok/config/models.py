@@ -98,6 +98,9 @@ class TRMModel:
     """Added to the mean square that a normalisation divides by."""
     compile: bool = False
     """Train through torch.compile where a C++ compiler is found; rounds differently."""
+    matmul_precision: Literal["highest", "medium"] = "highest"
+    """Of a training step's large matrix products, as torch names it: medium rounds their factors
+    to bfloat16 on processors that multiply those (as published, which has all in bfloat16)."""
     dtype: Literal["float32", "float64"] = "float32"
     """Type of the weights."""
 

@@ -9,6 +9,7 @@ import torch
 from mechgrok.config import ConfigError
 
 POSITIONS: Final = ("none", "learned", "rope")
+PRECISIONS: Final = ("highest", "medium")
 
 
 @dataclass(kw_only=True)
@@ -51,6 +52,8 @@ class HookedTRMConfig:
     """Added to the mean square that a normalisation divides by."""
     compile: bool = False
     """Train through torch.compile where that works."""
+    matmul_precision: str = "highest"
+    """Of a training step's matrix products: highest, or medium for factors in bfloat16."""
     seed: int = 0
     """Of the initial weights; no global generator is touched."""
     dtype: torch.dtype = torch.float32
@@ -84,6 +87,10 @@ class HookedTRMConfig:
             raise ConfigError(
                 "model.positions = 'rope' rotates queries and keys, and model.mlp_t has none; "
                 "set model.mlp_t false, or another position encoding"
+            )
+        if self.matmul_precision not in PRECISIONS:
+            raise ConfigError(
+                f"model.matmul_precision = {self.matmul_precision!r}; expected one of {PRECISIONS}"
             )
         if self.compile and not self.mlp_t:
             raise ConfigError("model.compile is for model.mlp_t; set it false for attention")

@@ -54,7 +54,14 @@ MACHINERY: Final = frozenset(
     [
         *("name", "loss", "arch", "batch_size", "num_puzzle_identifiers", "H_layers", "causal"),
         *("forward_dtype", "no_ACT_continue", "puzzle_emb_ndim", "seed", "dtype", "device"),
-        *("compile", "attn_only", "normalization_type", "parallel_attn_mlp", "init"),
+        *(
+            "compile",
+            "matmul_precision",
+            "attn_only",
+            "normalization_type",
+            "parallel_attn_mlp",
+            "init",
+        ),
     ]
 )
 """Settings that decide no logit here, or that the tensors tell."""

@@ -29,6 +29,17 @@ def use_threads(config: RunConfig) -> None:
         raise ConfigError(f"device = {config.device!r}, but torch finds no GPU; use cpu")
 
 
+@contextmanager
+def matmul_precision(config: RunConfig) -> Iterator[None]:
+    """The precision that a model asks for in its training steps; others have the highest."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(getattr(config.model, "matmul_precision", "highest"))
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def refuse_existing(directory: Path, resume: bool) -> None:
     """With `resume=False`, refuse a directory that holds a run."""
     if not resume and (directory / "config.yaml").exists():

@@ -25,7 +25,7 @@ from mechgrok.runs import layout
 from mechgrok.runs.checkpoint import build_model, load_weights
 from mechgrok.runs.run import Run, write_config
 from mechgrok.runs.storage import RunError, lock, read_json, remove_temporary, write_json
-from mechgrok.training import losses, optimizers, recorders
+from mechgrok.training import guards, losses, optimizers, recorders
 from mechgrok.training.evaluation import evaluate_splits
 from mechgrok.training.fingerprint import Fingerprint
 from mechgrok.training.guards import interruptible, refuse_existing, refuse_other, use_threads
@@ -249,10 +249,11 @@ class _Trainer:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.zero_grad()
-        loss, _ = self.loss(state.model, self._batch(), state.noise)
-        if not math.isfinite(float(loss.detach())):
-            self._diverged(f"loss {float(loss.detach())}")
-        loss.backward()
+        with guards.matmul_precision(config):
+            loss, _ = self.loss(state.model, self._batch(), state.noise)
+            if not math.isfinite(float(loss.detach())):
+                self._diverged(f"loss {float(loss.detach())}")
+            loss.backward()
         if config.optim.clip_norm is not None:
             trained = [weight for _, weight in state.trained()]
             torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
