@@ -30,6 +30,8 @@ class Lesson:
     """New, or edited, facts."""
     keep: int
     """Old queries that are kept."""
+    batch: int
+    """Rows of a step."""
     lr: float
     steps: int
     every: int
@@ -39,12 +41,12 @@ class Lesson:
 
 
 LESSONS = {
-    "two_hop_small": Lesson(60, 3_700, 1e-3, 1_000, 50, 0.99),
-    "two_hop_published": Lesson(2_000, 8_000, 2e-5, 39_040, 976, 0.999),
+    "two_hop_small": Lesson(60, 3_700, 256, 1e-3, 1_000, 50, 0.99),
+    "two_hop_published": Lesson(2_000, 8_000, 512, 2e-5, 39_040, 976, 0.999),
 }
 TINY = {
-    "two_hop_small": Lesson(20, 300, 1e-3, 40, 20, 0.99),
-    "two_hop_published": Lesson(40, 2_000, 2e-5, 4, 2, 0.999),
+    "two_hop_small": Lesson(20, 300, 64, 1e-3, 40, 20, 0.99),
+    "two_hop_published": Lesson(40, 2_000, 32, 2e-5, 4, 2, 0.999),
 }
 """Of `--small`."""
 
@@ -180,7 +182,7 @@ def finetuning(
         base,
         preset=f"{name}_finetune",
         task=replace(task, finetune=wanted),
-        optim=replace(base.optim, lr=lesson.lr, ema=lesson.ema),
+        optim=replace(base.optim, batch_size=lesson.batch, lr=lesson.lr, ema=lesson.ema),
         schedule=Schedule(lesson.every, ("at 0", f"every {lesson.every * 5}")),
         transfer=Transfer(train=arm.trained),
         stop=Stop(lesson.steps if max_steps is None else max_steps, after_generalised=None),
