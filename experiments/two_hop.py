@@ -84,7 +84,11 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, help="default results/two_hop/<preset>")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--device", default="cpu", help="of the runs; cpu is what was tested")
-    parser.add_argument("--compile", action="store_true", help="torch.compile for the TRM's steps")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile and bfloat16 products in the TRM's steps",
+    )
     parser.add_argument("--small", action="store_true", help="tiny sizes and few steps")
     parser.add_argument("--record", action="store_true", help=f"write {EXPECTED.name}, pictures")
     asked = parser.parse_args(list(arguments))

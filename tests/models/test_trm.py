@@ -357,6 +357,7 @@ def test_neurons_are_those_of_the_last_application() -> None:
         ({"positions": "sinus"}, "expected one of"),
         ({"mlp_t": False, "n_heads": 4, "d_model": 12, "positions": "rope"}, "rope turns pairs"),
         ({"mlp_t": False, "compile": True}, "compile is for model.mlp_t"),
+        ({"matmul_precision": "high"}, "matmul_precision = .high.; expected one of"),
         ({"halt_exploration": 1.5}, "halt_exploration = 1.5; out of range"),
         ({"puzzle_positions": -1}, "out of range"),
         ({"expansion": math.nan}, "out of range"),
