@@ -41,7 +41,7 @@ class Lesson:
 
 
 LESSONS = {
-    "two_hop_small": Lesson(60, 3_700, 256, 1e-3, 1_000, 50, 0.99),
+    "two_hop_small": Lesson(60, 3_700, 256, 1e-3, 500, 50, 0.99),
     "two_hop_published": Lesson(2_000, 8_000, 512, 2e-5, 39_040, 976, 0.999),
 }
 TINY = {
