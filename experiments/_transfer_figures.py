@@ -9,6 +9,8 @@ from _transfer_arms import CORE
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
+from mechgrok.plots._style import entitle
+
 NAMES = {
     "grokked": "grokked",
     "memorised": "memorised",
@@ -78,9 +80,11 @@ def arms_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
             )
     drawn.update_yaxes(range=[-0.03, 1.03])
     drawn.update_yaxes(title="test accuracy at step 4,000", col=1)
-    return under(
-        drawn.update_layout(height=520, title="Frozen donor bodies under a fresh embedding")
-    )
+    drawn.update_xaxes(tickangle=0, tickfont_size=10)
+    drawn.update_annotations(font_size=13)
+    n = len({seed for row in rows if _in_core(row) for seed in row["seeds"]})
+    facts = f"quick (p = 59), n = {n} seeds, each donor's body frozen on the target's own facts"
+    return under(entitle(drawn, "Frozen donor bodies under a fresh embedding", facts, height=520))
 
 
 def others_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -107,7 +111,8 @@ def others_figure(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     drawn.update_yaxes(autorange="reversed", automargin=True)
     drawn.update_xaxes(range=[-0.03, 1.03], title="test accuracy at step 4,000")
     height = 190 + 24 * len(mine)
-    return under(drawn.update_layout(height=height, title="Other arms of the transfer experiment"))
+    facts = f"{len(mine)} arms, n = {sum(len(row['seeds']) for row in mine)} runs, every one drawn"
+    return under(entitle(drawn, "Other arms of the transfer experiment", facts, height=height))
 
 
 def _in_core(row: Mapping[str, Any]) -> bool:
@@ -147,4 +152,5 @@ def progress_figure(found: Sequence[Mapping[str, Any]]) -> go.Figure:
             )
     drawn.update_xaxes(title="donor step")
     drawn.update_yaxes(title="test accuracy", range=[-0.03, 1.03], col=1)
-    return under(drawn.update_layout(height=480, title="Transfer accuracy of a run's checkpoints"))
+    facts = f"n = {len(found)} donor run, {sum(len(one['steps']) for one in found)} checkpoints"
+    return under(entitle(drawn, "Transfer accuracy of a run's checkpoints", facts))

@@ -9,6 +9,8 @@ from _two_hop_verdicts import CELLS, PAPER
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
+from mechgrok.plots._style import entitle
+
 Rows = Sequence[Mapping[str, Any]]
 
 MEASURES = {
@@ -54,7 +56,10 @@ def table_figure(rows: Rows) -> go.Figure:
                 )
     drawn.update_yaxes(range=[-0.25, 1.03])
     drawn.update_yaxes(title="fraction", col=1)
-    return under(drawn.update_layout(height=560, title=f"Two-hop models, n = {len(rows)} runs"))
+    facts = f"n = {len(rows)} runs at their last step; open: the same models untrained"
+    return under(
+        entitle(drawn, "Two-hop models: what is answered, and what holds it", facts, height=560)
+    )
 
 
 def finetuning_figure(rows: Rows) -> go.Figure:
@@ -98,5 +103,5 @@ def finetuning_figure(rows: Rows) -> go.Figure:
         )
     drawn.update_yaxes(range=[-0.03, 1.03])
     drawn.update_yaxes(title="exact match", col=1)
-    title = f"Queries of new facts after fine-tuning, n = {len(new)} runs"
-    return under(drawn.update_layout(height=600, title=title))
+    facts = f"n = {len(new)} runs, 60 new facts taught by their atomic query alone"
+    return under(entitle(drawn, "Use of new facts after fine-tuning", facts, height=600))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mechgrok.runs.result import Result
 from mechgrok.runs.run import Run
 
-CURVE = 12
+CURVE = 8
 """Checkpoints of a pretraining run that lens and cells are computed at."""
 CELLS = ("ood_neither", "ood_first", "ood_second", "ood_both")
 SOLVED, LEARNT = 0.95, 0.99
