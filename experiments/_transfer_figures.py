@@ -13,7 +13,7 @@ from mechgrok.plots._style import entitle
 
 NAMES = {
     "grokked": "grokked",
-    "memorised": "memorised",
+    "memorised": "memo-<br>rised",
     "spectrum_matched": "spectrum<br>matched",
     "w_out_permuted": "W_out<br>permuted",
     "random_init": "random",
