@@ -8,17 +8,20 @@
 A Tiny Recursive Model answers `(h, r1, r2)`, whose facts it is also taught one by one; 10 % of the
 facts are in no two-hop query of `natural`. Other regimes put them back beside an in-distribution
 fact, as first hop, second hop or both (`both_full`), and `both_full_sham` adds as many queries of
-in-distribution facts. All regimes of a seed have one graph. Three seeds of both_full, its sham (to
-5,000 steps) and natural (to 6,000; seed 0 to 36,000), two of one hop augmented (to 6,000), and
-GPT-2's shape, plain and with its blocks run twice (both_full, seed 0, 6,000 steps; 4 layers, width
-128, lr 1e-3, decay and warm-up of `two_hop_small`). It goes on where it was stopped.
+in-distribution facts. All regimes of a seed have one graph. Three seeds of both_full (500 steps
+beyond .95 OOD, at most 6,000), its sham (4,500 steps) and natural (5,000; seed 0 goes on to
+36,000), two of one hop augmented (4,000), and GPT-2's shape, plain and with its blocks run twice
+(both_full, seed 0, 4,000; 4 layers, width 128, lr 1e-3, decay and warm-up of `two_hop_small`). It
+goes on where it was stopped.
 
 Fine-tuning: 60 new facts or 60 edited ones, by their atomic query alone, beside 3,700 old queries;
-1,000 steps at lr 1e-3 in every arm: from both_full's last weights, from natural's at the checkpoint
-nearest in step with at least as high a training accuracy, and from scratch on either's data; with
-new facts also trained in the embeddings and head alone, and in the recursion alone. Averaged
-weights are started from and evaluated, as published; the average is over 100 steps, not 1,000,
-which would be most of so short a run. Read when atomic_new first is at .99, and at the end.
+500 steps of 256 rows at lr 1e-3 in every arm (planned as 1,000: cut when the first three arms, run
+again since, knew every fact by step 400): from both_full's last weights, from natural's at the
+checkpoint nearest in step with at least as high a training accuracy, and from scratch on either's
+data; with new facts also trained in the embeddings and head alone, and in the recursion alone.
+Averaged weights are started from and evaluated, as published; the average is over 100 steps, not
+1,000, which would be most of so short a run. Read when the taught facts first are at .99, and at
+the end.
 
 Rival predictions, written before it ran. Of pretraining, each on every seed:
 - Recombination: both_full answers out-of-distribution (OOD) queries because every hop of them was
