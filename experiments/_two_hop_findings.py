@@ -151,10 +151,10 @@ def same_step(runs: Mapping[tuple[str, str, int], Run]) -> list[dict[str, Any]]:
 
 def taught(found: Sequence[tuple[Arm, Run]]) -> list[dict[str, Any]]:
     """One row per fine-tuned run: cells when the taught facts were first learnt, and at the end."""
-    jobs = [(run, step) for _, run in found for step in run.steps]
-    for run, step in tqdm(jobs, desc="fine-tuned", unit="checkpoint", disable=None):
-        run.measure_steps(["two_hop_cells", "bridge_lens"], [step])
-    return [_taught_row(arm, run) for arm, run in found]
+    return [
+        _taught_row(arm, run)
+        for arm, run in tqdm(found, desc="fine-tuned", unit="run", disable=None)
+    ]
 
 
 def _taught_row(arm: Arm, run: Run) -> dict[str, Any]:
