@@ -114,6 +114,7 @@ def _measures(run: Run, step: int) -> dict[str, Any]:
     found |= {"right_given_absent": value(lens, "test_inferred_ood_right_given_absent")}
     found |= {
         "probe": value(probe, "ood_selectivity"),
+        "probe_held_out": value(probe, "held_out_selectivity"),
         "probe_accuracy": value(probe, "ood_accuracy"),
     }
     found |= {"swap": value(swap, "excess"), "interchange": value(swap, "interchange")}
