@@ -12,9 +12,11 @@ REGIMES = ("both_full", "both_full_sham", "natural", "first_hop", "second_hop", 
 MODELS = ("trm", "gpt2", "gpt2_twice")
 """The recursive model, the transformer of the same papers, and its blocks run twice."""
 SEEDS = {"both_full": 3, "both_full_sham": 3, "natural": 3, "first_hop": 2, "second_hop": 2}
+BASELINES = {"gpt2": 3, "gpt2_twice": 1}
+"""Seeds of both_full."""
 STEPS = {"both_full": 6_000, "both_full_sham": 4_500, "natural": 5_000}
 HOP_STEPS, LONG_STEPS, BASELINE_STEPS = 4_000, 36_000, 4_000
-"""Of one hop augmented, of `natural` at seed 0, and of the baselines (both_full, seed 0)."""
+"""Of one hop augmented, of `natural` at seed 0, and of the baselines."""
 TINY: dict[str, dict[str, Any]] = {
     "two_hop_small": {
         "task.entities": 20, "task.relations": 12, "task.out_degree": 10, "task.phi": 6.0,
@@ -61,7 +63,7 @@ def pretrainings(
             steps = _steps(name, regime, seed) if max_steps is None else max_steps
             found.append(Pretraining(regime, "trm", seed, steps))
     for model in MODELS[1:] if name == "two_hop_small" else ():
-        for seed in (0,) if seeds is None else seeds:
+        for seed in range(BASELINES[model]) if seeds is None else seeds:
             if regimes is None or "both_full" in regimes:
                 steps = BASELINE_STEPS if max_steps is None else max_steps
                 found.append(Pretraining("both_full", model, seed, steps))

@@ -1,6 +1,6 @@
 """What is a grokked two-hop circuit worth? He et al. 2026, arXiv 2601.09049, with its controls.
 
-    python experiments/two_hop.py --stage pretrain     # two_hop_small: 13 runs and 2 baselines
+    python experiments/two_hop.py --stage pretrain     # two_hop_small: 13 runs and 4 baselines
     python experiments/two_hop.py --stage finetune     # new and edited facts, from what is there
     python experiments/two_hop.py --stage analyse      # what all finished runs show; no training
     python experiments/two_hop.py --small              # all three in seconds, to see that it runs
@@ -10,9 +10,9 @@ facts are in no two-hop query of `natural`. Other regimes put them back beside a
 fact, as first hop, second hop or both (`both_full`), and `both_full_sham` adds as many queries of
 in-distribution facts. All regimes of a seed have one graph. Three seeds of both_full (500 steps
 beyond .95 OOD, at most 6,000), its sham (4,500 steps) and natural (5,000; seed 0 goes on to
-36,000), two of one hop augmented (4,000), and GPT-2's shape, plain and with its blocks run twice
-(both_full, seed 0, 4,000; 4 layers, width 128, lr 1e-3, decay and warm-up of `two_hop_small`). It
-goes on where it was stopped.
+36,000), two of one hop augmented (4,000), and GPT-2's shape, plain (three seeds of both_full, at
+most 4,000) and with its blocks run twice (one): 4 layers, width 128, lr 1e-3, decay and warm-up of
+`two_hop_small`. It goes on where it was stopped.
 
 Fine-tuning: 60 new facts or 60 edited ones, by their atomic query alone, beside 3,700 old queries;
 500 steps of 256 rows at lr 1e-3 in every arm (planned as 1,000: cut when the first three arms, run

@@ -37,13 +37,13 @@ def stub(*rows: tuple[int, float, float], state: str = "finished") -> Any:
 
 def test_the_design_has_the_runs_of_the_docstring() -> None:
     runs = pretrainings(SMALL)
-    assert len(runs) == 15
-    assert len({one.name for one in runs}) == 15
+    assert len(runs) == 17
+    assert len({one.name for one in runs}) == 17
     by_regime = {r: [o for o in runs if (o.regime, o.model) == (r, "trm")] for r in two_hop.REGIMES}
     counts = {"both_full": 3, "both_full_sham": 3, "natural": 3, "first_hop": 2, "second_hop": 2}
     assert {r: len(of) for r, of in by_regime.items() if of} == counts
-    assert [one.steps for one in by_regime["natural"]] == [36_000, 6_000, 6_000]
-    assert [o.steps for o in runs if o.model != "trm"] == [BASELINE_STEPS] * 2
+    assert [one.steps for one in by_regime["natural"]] == [36_000, 5_000, 5_000]
+    assert [o.steps for o in runs if o.model != "trm"] == [BASELINE_STEPS] * 4
     assert [one.seed for one in runs] == sorted(one.seed for one in runs)
 
 
@@ -89,9 +89,9 @@ def test_a_start_is_the_last_checkpoint_but_naturals() -> None:
     assert start_of(SMALL, "both_full", both, both).step == 500
     assert start_of(SMALL, "natural", natural, both).step == 250
     assert start_of(SMALL, "natural", natural, None).step == 750
-    long = stub((500, 0.9, 0), (6_000, 0.91, 0), (36_000, 0.95, 0), state="running")
+    long = stub((500, 0.9, 0), (5_000, 0.91, 0), (36_000, 0.95, 0), state="running")
     late = stub((30_000, 0.9, 0.9))
-    assert start_of(SMALL, "natural", long, late).step == 6_000  # the same on every seed
+    assert start_of(SMALL, "natural", long, late).step == 5_000  # the same on every seed
     assert ready(SMALL, "natural", long)
     assert not ready(SMALL, "both_full", long)
     assert not ready(SMALL, "natural", stub((500, 0.9, 0), state="running"))
@@ -105,7 +105,7 @@ def test_arms_differ_in_their_start_and_what_is_trained_alone() -> None:
     allowed = {"task.regime", "task.finetune.facts", "init_from", "init_weights", "seeds.init"}
     for config in configs:
         assert set(differences(configs[0], config)) <= allowed | {"transfer.train"}
-        assert (config.optim.lr, config.stop.max_steps, config.seeds.data) == (1e-3, 1_000, 1)
+        assert (config.optim.lr, config.stop.max_steps, config.seeds.data) == (1e-3, 500, 1)
     pretrained, scratch = configs[0], configs[2]
     assert (pretrained.init_weights, scratch.init_from) == ("ema", None)
     assert scratch.seeds.init != pretrained.seeds.init == pretrained.seeds.data
@@ -115,7 +115,7 @@ def test_arms_differ_in_their_start_and_what_is_trained_alone() -> None:
 
 def test_curves_have_few_steps_with_both_ends() -> None:
     found = findings.curve_steps(list(range(0, 36_001, 250)))
-    assert (len(found), found[0], found[-1]) == (12, 0, 36_000)
+    assert (len(found), found[0], found[-1]) == (8, 0, 36_000)
     assert findings.curve_steps([0, 40]) == [0, 40]
 
 
