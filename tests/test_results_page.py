@@ -1,0 +1,137 @@
+"""Tables of docs/results.md, and those the README repeats, are as the experiments recorded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_recorded_numbers import recorded, share, span, steps, times
+
+ROOT = Path(__file__).parents[1]
+RESULTS = "docs/results.md"
+BOTH = (RESULTS, "README.md")
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def seeds_of_quick() -> list[str]:
+    memorised, generalised = times(recorded("presets"), "quick")
+    parts = (slice(0, 8), slice(8, None))
+    return [f"| {steps(memorised[p])} | {steps(generalised[p])} |" for p in parts]
+
+
+def ablation() -> list[str]:
+    names = {
+        "grokked": "grokked mainline, test",
+        "untrained": "untrained, train",
+        "random_labels": "random labels, train",
+        "weight_decay_0": "weight decay 0, train",
+    }
+    lines = {0: "passes", 1: "fails by the keys", 3: "fails by all three lines"}
+    lost = [f"{kind}_points_lost" for kind in ("keys", "controls", "non_keys")]
+    return [
+        row(names[name], *(f"{of[key]:.1f}" for key in lost), lines[len(of["failed_lines"])])
+        for name, of in recorded("ablation_controls").items()
+    ]
+
+
+def decay() -> list[str]:
+    rows = recorded("weight_decay_law")["quick"]["compared"]
+    ends = [f"{r['low']:,.0f} to {r['high']:,.0f}" for r in rows]
+    means = [f"{r['restricted_mean']:,.0f}" for r in rows]
+    return [row("step generalised, restricted mean", *means), row("interval, 8 runs each", *ends)]
+
+
+def fraction() -> list[str]:
+    found = recorded("data_fraction")
+
+    def at(n: int, key: str) -> list[str]:
+        runs = sorted((r for r in found if r["n"] == n), key=lambda r: r["frac_train"])
+        return [f"{r[key]:,}" if r[key] else f"not by {r['last_step']:,}" for r in runs]
+
+    return [
+        row("generalised at step", *at(113, "generalised")),
+        row("test loss below 1", *at(113, "test_loss_below_1")),
+        row("published", *at(113, "published_below_1")),
+        row("generalised at step", *at(59, "generalised")),
+    ]
+
+
+def warning() -> list[str]:
+    found = recorded("early_warning")
+    names = {
+        "residual of answer, published": "residual as published, of the answer",
+        "residual of end token, published": "residual as published, of the end token",
+        "validation loss": "validation loss",
+    }
+
+    def of(part: Mapping[str, Any], signal: str, outcome: str) -> str:
+        [r] = [
+            r
+            for r in part["ranking"]["held_out"]
+            if (r["signal"], r["outcome"]) == (signal, outcome)
+        ]
+        return f"{share(r['mean'])} {span(r['interval'])}"
+
+    half = found["by_half"]
+    return [
+        row(name, of(found, s, "C"), of(half, s, "C"), of(half, s, "AUROC onset"))
+        for s, name in names.items()
+    ]
+
+
+def arm(arms: list[dict[str, Any]], target: str, taken: str, donor: str) -> dict[str, Any]:
+    kept = [a for a in arms if (a["target"], a["taken"], a["donor"]) == (target, taken, donor)]
+    return next(a for a in kept if taken != "body" or a["trained"] == "embedding")
+
+
+def transfer() -> list[str]:
+    found = recorded("circuit_transfer")
+    names = {"grokked": "grokked", "memorised": "memorised, of the same run",
+             "spectrum_matched": "its singular values, random directions",
+             "w_out_permuted": "W_out permuted against its neurons",
+             "random_init": "newly initialised"}  # fmt: skip
+    rows = []
+    for donor, name in names.items():
+        of = [arm(found["arms"], target, "body", donor) for target in ("T0", "T1", "T3")]
+        cells = [f"{share(a['test_acc'], 3)} ({share(a['test_acc_no_twin'], 3)})" for a in of]
+        rows.append(row(name, *cells))
+    best = [found["contrasts"][t]["best control"] for t in ("T0", "T1", "T3")]
+    leads = [f"{share(b['difference'], 3)} {span(b['interval'], 3)}" for b in best]
+    return [*rows, row("lead of grokked over the best control at each seed", *leads)]
+
+
+def scratch() -> list[str]:
+    arms = recorded("circuit_transfer")["arms"]
+    of = [arm(arms, target, "nothing", "none") for target in ("T0", "T1", "T3")]
+    first, second, third = (share(a["test_acc"], 3) for a in of)
+    return [f"reaches {first}, {second} and {third} (n = {of[0]['n']})"]
+
+
+def slower() -> list[str]:
+    arms = recorded("circuit_transfer")["arms"]
+    alone = arm(arms, "T1", "nothing", "none")["mean_steps_generalised"]
+    frozen = arm(arms, "T1", "body", "grokked")["mean_steps_generalised"]
+    return [f"at {alone:,.0f} on average", f"against {frozen:.0f} with the frozen grokked body"]
+
+
+SAID = [
+    (RESULTS, seeds_of_quick),
+    *((page, ablation) for page in BOTH),
+    (RESULTS, decay),
+    (RESULTS, fraction),
+    (RESULTS, warning),
+    *((page, transfer) for page in BOTH),
+    ("README.md", scratch),
+    (RESULTS, slower),
+]
+
+
+@pytest.mark.parametrize(("page", "said"), SAID, ids=lambda x: getattr(x, "__name__", str(x)))
+def test_the_table_is_what_was_recorded(page: str, said: Any) -> None:
+    text = " ".join((ROOT / page).read_text().split())
+    rows = said()
+    assert rows
+    assert [line for line in rows if line not in text] == []
