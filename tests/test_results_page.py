@@ -117,7 +117,83 @@ def slower() -> list[str]:
     return [f"at {alone:,.0f} on average", f"against {frozen:.0f} with the frozen grokked body"]
 
 
+def points(values: Any) -> str:
+    """Every run's value; a dash where it does not apply."""
+    return " / ".join("-" if v is None else share(v) for v in values)
+
+
+MODELS = {
+    ("trm", "both_full"): "recursive, both_full",
+    ("trm", "both_full_sham"): "recursive, both_full_sham",
+    ("trm", "natural"): "recursive, natural",
+    ("trm", "first_hop"): "recursive, first_hop",
+    ("trm", "second_hop"): "recursive, second_hop",
+    ("gpt2", "both_full"): "GPT-2's shape, both_full",
+    ("gpt2_twice", "both_full"): "its blocks run twice, both_full",
+}
+
+
+def two_hops() -> list[str]:
+    found = recorded("two_hop")["pretraining"]
+    shown = ("iid", "ood", "lens", "probe_held_out", "probe", "swap")
+    return [
+        row(
+            name,
+            *(points(r[key] for r in found if (r["model"], r["regime"]) == kind) for key in shown),
+        )
+        for kind, name in MODELS.items()
+    ]
+
+
+def same_step() -> list[str]:
+    found = recorded("two_hop")["same_step"]
+    names = {"both_full": "both_full", "natural": "natural", "both_full_sham": "both_full_sham"}
+    rows = [row(name, *(share(one[key]) for one in found)) for key, name in names.items()]
+    return [row("step", *(f"{one['step']:,}" for one in found)), *rows]
+
+
+ARMS = {
+    "both_full__new": ("both_full", "1.00, .02"),
+    "natural__new": ("natural at the same accuracy", "1.00, .00"),
+    "scratch_on_both_full__new": ("from scratch, both_full's data", ".31, .00"),
+    "scratch_on_natural__new": ("from scratch, natural's data", ".31, .00"),
+    "both_full__new__embedding-only": ("both_full, embeddings and head alone", ""),
+    "natural__new__embedding-only": ("natural, embeddings and head alone", ""),
+    "both_full__new__body-only": ("both_full, recursion alone", ""),
+    "natural__new__body-only": ("natural, recursion alone", ""),
+}
+
+
+def finetuning() -> list[str]:
+    found = recorded("two_hop")["finetuning"]
+    cells = ("taught", "new_old", "old_new")
+    return [
+        row(name, *(points(r["at_end"][c] for r in found if r["arm"] == arm) for c in cells), paper)
+        for arm, (name, paper) in ARMS.items()
+    ]
+
+
+def edits() -> list[str]:
+    found = recorded("two_hop")["finetuning"]
+    cells = ("taught", "edit_first", "edit_second")
+    return [
+        row(
+            start,
+            *(
+                points(r["at_end"][c] for r in found if r["arm"] == f"{start}__edited")
+                for c in cells
+            ),
+            *(
+                points(r["old_answer"][c] for r in found if r["arm"] == f"{start}__edited")
+                for c in cells[1:]
+            ),
+        )
+        for start in ("both_full", "natural")
+    ]
+
+
 SAID = [
+    *((RESULTS, said) for said in (two_hops, same_step, finetuning, edits)),
     (RESULTS, seeds_of_quick),
     *((page, ablation) for page in BOTH),
     (RESULTS, decay),
