@@ -46,7 +46,7 @@ do("view", "back")
 mg.sweep(mg.load_run("run").config, seeds=[0], runs="runs")
 for name in examples.names():
     run = mg.load_example(name)
-    run.at("generalised").model(run.task.tokens)
+    run[-1].model(run.task.tokens)
 print("done")
 """
 PLANTED = {

@@ -26,7 +26,9 @@ def names() -> list[str]:
 def load_example(name: str) -> Run:
     """A finished run that comes with the package: every checkpoint checked by its sha256.
 
-    `run.at("initial")`, `"memorised"`, `"generalised"` and `"final"` are there, and some between.
+    `run.at("initial")`, `"memorised"` and `"final"` are there, `"generalised"` in those of modular
+    addition, and some between. `two_hop_both_full` and `two_hop_natural`, one recursive model in
+    two data regimes, are kept at the same steps, with averaged weights alone.
     Results, figures and pages go to `run.work`, a folder of the user's cache (XDG_CACHE_HOME, by
     default ~/.cache), or a temporary one where that cannot be written. `mechgrok import NAME
     --format example --run DIR` makes a run directory of it.

@@ -153,5 +153,7 @@ def _choose(
         raise RunError(f"weights = {wanted!r}; expected raw or ema")
     if wanted == "ema" and not ema:
         raise RunError(f"{path} keeps no ema weights; train with --optim.ema 0.999")
+    if wanted == "raw" and not raw:
+        raise RunError(f"{path} keeps averaged weights alone; ask for ema (init_weights=ema)")
     use_ema = bool(ema) and wanted != "raw"
     return ("ema", ema) if use_ema else ("raw", raw)

@@ -13,7 +13,7 @@ from mechgrok import discovery
 from mechgrok.config import RunConfig
 from mechgrok.options import dotted, override
 from mechgrok.runs import layout
-from mechgrok.runs.checkpoint import build_model, load_weights
+from mechgrok.runs.checkpoint import EMA, build_model, load_weights
 from mechgrok.runs.checksums import check_sums, new_folder, write_sums
 from mechgrok.runs.run import Run, write_config
 from mechgrok.runs.storage import (
@@ -45,23 +45,31 @@ FOLDERS: Final = re.compile(r"(?<![\w.:/])/(?:[^\s/:;,'\"]+/)+")
 
 
 def export_run(
-    run: Run, out: str | Path, steps: Sequence[int] | None = None, *, data: bool = True
+    run: Run,
+    out: str | Path,
+    steps: Sequence[int] | None = None,
+    *,
+    data: bool = True,
+    raw: bool = True,
 ) -> Path:
     """Write a run into a new or empty folder, ready for `import_run` or a hub; returns the folder.
 
-    `steps` chooses checkpoints (default: all); `data` adds the task's rows as parquet. Evaluates
-    the last of them for the card.
+    `steps` chooses checkpoints (default: all); `data` adds the task's rows as parquet; without
+    `raw` only averaged weights go along, in half the bytes. Evaluates the last checkpoint for the
+    card.
 
     Raises RunError for a run without a checkpoint or with a damaged one, for a step that is not
-    there, and for a folder that holds something.
+    there, without `raw` for a run that keeps no average, and for a folder that holds something.
     """
     folder = Path(out)
     chosen = _chosen(run, steps)
+    if not raw:
+        run.checkpoint(chosen[-1], "ema")  # refuses a run that keeps none
     config = portable(run.config)
     last = run.checkpoint(chosen[-1])  # damaged, or of another config: said before any work
     new_folder(folder)
     for step in chosen:
-        _copy_checkpoint(run, config, step, folder)
+        _copy_checkpoint(run, config, step, folder, "" if raw else EMA)
     for name in COPIED:
         if (run.path / name).exists():
             write_bytes(folder / name, (run.path / name).read_bytes())
@@ -166,12 +174,15 @@ def _copy(names: Sequence[str], source: Path, target: Path) -> None:
         write_bytes(target / name, (source / name).read_bytes())
 
 
-def _copy_checkpoint(run: Run, config: RunConfig, step: int, target: Path) -> None:
-    """One checkpoint of a run, all its tensors, under the digest of a config."""
+def _copy_checkpoint(
+    run: Run, config: RunConfig, step: int, target: Path, prefix: str = ""
+) -> None:
+    """One checkpoint of a run, its tensors of a prefix, under the digest of a config."""
     run.checkpoint(step)  # refuses one of another config
     tensors, header = read_tensors(layout.checkpoint(run.path, step))
     header |= {"config": config.digest()}
-    write_tensors(layout.checkpoint(target, step), tensors, header)
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    write_tensors(layout.checkpoint(target, step), kept, header)
 
 
 def _check(given: Run, config: RunConfig, step: int) -> None:

@@ -27,18 +27,18 @@ from mechgrok import examples
 from mechgrok.cli import main
 
 assert Path(mg.__file__).is_relative_to(sys.prefix), mg.__file__
-assert "quick" in examples.names()
+assert {"quick", "two_hop_both_full", "two_hop_natural"} < set(examples.names())
 for name in examples.names():
     run = mg.load_example(name)
-    early, late, tokens = run.at("memorised"), run.at("generalised"), run.task.tokens
-    hook = "blocks.0.hook_resid_post"
+    early, late, tokens = run.at("initial"), run.at("final"), run.task.tokens
+    hook = "cycle.1.hook_z_H" if name.startswith("two_hop") else "blocks.0.hook_resid_post"
     clean, cache = late.model.run_with_cache(tokens, names_filter=hook)
     put = [(hook, lambda x, hook: cache[hook.name])]
     patched = early.model.run_with_hooks(tokens, fwd_hooks=put)
-    expected = cache[hook] @ early.model.W_U + early.model.unembed.b_U
+    expected = early.model.unembed(cache[hook])
     assert torch.allclose(patched, expected, atol=1e-4), (patched - expected).abs().max()
     assert not torch.allclose(patched, early.model(tokens), atol=1e-1)
-    print(name, len(run), "checkpoints; keys", mg.key_frequencies(run[-1]).freqs)
+    print(name, len(run), "checkpoints; last test", mg.evaluate(late.model, run.task)["correct"])
 for command in (
     "train --preset smoke_p17 --set stop.max_steps=10 --run smoke",
     "measure smoke --names losses --step 0",

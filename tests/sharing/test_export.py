@@ -102,6 +102,18 @@ def test_averages_and_fingerprints_go_along(tmp_path: Path) -> None:
         assert (back.fingerprints.values[name] == values).all()
 
 
+def test_averages_go_alone(tmp_path: Path, tiny_run: Run) -> None:
+    run = tiny.train(tiny.config(), tmp_path / "run", **tiny.EVERYTHING)
+    folder = export_run(run, tmp_path / "folder", data=False, raw=False)
+    assert all(name.startswith("ema/") for name in read_tensors(layout.checkpoint(folder, 0))[0])
+    back = import_run(folder, tmp_path / "back")
+    assert torch.equal(back[-1].answer_logits, run[-1].answer_logits)
+    with pytest.raises(RunError, match="ask for ema"):
+        back.checkpoint(back.steps[-1], "raw")
+    with pytest.raises(RunError, match="keeps no ema weights"):
+        export_run(tiny_run, tmp_path / "other", raw=False)
+
+
 def test_the_folder_is_a_run_itself(folder: Path, tiny_run: Run) -> None:
     assert torch.equal(Run(folder)[-1].answer_logits, tiny_run[-1].answer_logits)
 
