@@ -49,7 +49,8 @@ def stage_maps(
             row=1,
             col=col,
         )
-    figure.update_xaxes(ticks="", showline=False, type="category", tickangle=0)
+    figure.update_annotations(font_size=12)  # the maps' titles stand close beside each other
+    figure.update_xaxes(ticks="", showline=False, type="category", tickangle=0, tickfont_size=10)
     figure.update_yaxes(autorange="reversed", ticks="", showline=False, type="category")
     return figure
 

@@ -20,8 +20,8 @@ def plot(run: Run, step: int | None = None) -> go.Figure:
         return sentence(TITLE, run, reason)
     tables = {
         "interchange": saved.arrays["interchange"],
-        "donor's answer": saved.arrays["donor"],
-        "same bridge: stays": saved.arrays["same_bridge_stays"],
+        "donor's": saved.arrays["donor"],
+        "stays, same bridge": saved.arrays["same_bridge_stays"],
         "excess": saved.arrays["excess"],
     }
     figure = stage_maps(saved, tables, signed=["excess"])
