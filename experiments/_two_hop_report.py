@@ -1,23 +1,42 @@
-"""What the runs of the two-hop experiment show: tables, verdicts, expected.json and pictures."""
+"""What the runs of the two-hop experiment show: tables, verdicts, expected.json and pictures.
+
+Runs that were recorded earlier and are not there any more are kept as they were recorded.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _two_hop_findings as findings
 import _two_hop_verdicts as verdicts
 from _two_hop_arms import STARTS, start_of
 
 from mechgrok.runs.run import Run
-from mechgrok.runs.storage import RunError
+from mechgrok.runs.storage import RunError, read_json, write_json
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 SHOWN = ("run", "step", "state", "train", "iid", "ood", "lens", "probe", "swap", "stays")
+KEYS = {
+    "same_step": ("seed",),
+    "pretraining": ("run",),
+    "finetuning": ("run",),
+    "starts": ("regime", "seed"),
+}
+"""What tells the rows of a table apart."""
 COMMAND = "python experiments/two_hop.py --stage analyse --record"
 
 
-def report(directory: Path, name: str) -> dict[str, Any]:
-    """Print what was found, the first paragraph first; returns it for expected.json."""
+Found = dict[str, Any]
+
+
+def report(directory: Path, name: str, earlier: Path | None = None) -> Found:
+    """Print what was found, the first paragraph first; returns it for expected.json.
+
+    `earlier`: an expected.json whose runs are added, where the directory does not have them.
+    """
     runs = findings.pretrained(directory / "pretrain")
     if not runs:
         raise RunError(
@@ -26,15 +45,26 @@ def report(directory: Path, name: str) -> dict[str, Any]:
         )
     rows, same = findings.measured(runs), findings.same_step(runs)
     taught = findings.taught(list(findings.finetuned(directory / "finetune", name)))
+    tables = {"same_step": same, "pretraining": rows, "finetuning": taught}
+    tables |= {"starts": starts(runs, name)}
+    if earlier is not None and (before := json.loads(earlier.read_text()))["preset"] == name:
+        tables = {key: merged(rows, before[key], KEYS[key]) for key, rows in tables.items()}
     said = {
-        "pretraining": verdicts.of_pretraining(rows, same),
-        "finetuning": verdicts.of_finetuning(taught),
+        "pretraining": verdicts.of_pretraining(tables["pretraining"], tables["same_step"]),
+        "finetuning": verdicts.of_finetuning(tables["finetuning"]),
     }
-    found: dict[str, Any] = {"preset": name, "verdict": said, "same_step": same}
-    found |= {"pretraining": rows, "finetuning": taught, "starts": starts(runs, name)}
+    found = {"preset": name, "verdict": said, **tables}
     found = {"paragraph": verdicts.paragraph(found), **found}
     show(found)
     return found
+
+
+def merged(
+    rows: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]], keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The earlier rows, with the new ones in the place of theirs or at the end."""
+    found = {tuple(row[key] for key in keys): dict(row) for row in [*earlier, *rows]}
+    return list(found.values())
 
 
 def starts(runs: Mapping[tuple[str, str, int], Run], name: str) -> list[dict[str, Any]]:
@@ -84,7 +114,6 @@ def record(found: Mapping[str, Any], directory: Path, expected: Path, figures: P
     """Write expected.json, and the pictures with the digests of their runs."""
     from _two_hop_figures import finetuning_figure, table_figure
 
-    from mechgrok.figures import save_sweep_picture
     from mechgrok.plotting import plot
 
     expected.write_text(json.dumps(found, indent=1) + "\n")
@@ -93,11 +122,18 @@ def record(found: Mapping[str, Any], directory: Path, expected: Path, figures: P
     first = min(seed for _, _, seed in runs)
     shown = {regime: run for (m, regime, s), run in runs.items() if (m, s) == ("trm", first)}
     drawn = plot(list(shown.values()), "circuit_formation", titles=list(shown))
-    print(save_sweep_picture(drawn, figures / "two_hop_formation", shown.values(), COMMAND))
-    drawn = table_figure(found["pretraining"])
-    print(save_sweep_picture(drawn, figures / "two_hop", every, COMMAND, recorded=True))
+    save(drawn, figures / "two_hop_formation", shown.values(), recorded=False)
+    save(table_figure(found["pretraining"]), figures / "two_hop", every)
     taught = [run for _, run in findings.finetuned(directory / "finetune", found["preset"])]
-    if taught:
-        drawn = finetuning_figure(found["finetuning"])
-        stem = figures / "two_hop_finetuning"
-        print(save_sweep_picture(drawn, stem, taught, COMMAND, recorded=True))
+    save(finetuning_figure(found["finetuning"]), figures / "two_hop_finetuning", taught)
+
+
+def save(drawn: "go.Figure", stem: Path, runs: Iterable[Run], recorded: bool = True) -> None:
+    """Write a picture; the digests of runs that were recorded earlier stay beside it."""
+    from mechgrok.figures import save_sweep_picture
+
+    path = stem.with_name(f"{stem.name}.source.json")
+    before = read_json(path)["runs"] if recorded and path.exists() else []
+    print(save_sweep_picture(drawn, stem, runs, COMMAND, recorded=recorded))
+    source = read_json(path)
+    write_json(path, {**source, "runs": merged(source["runs"], before, ("run",))})

@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     if "analyse" in asked.stages:
         from _two_hop_report import record, report
 
-        found = report(asked.runs, asked.preset)
+        earlier = EXPECTED if asked.record and EXPECTED.exists() else None
+        found = report(asked.runs, asked.preset, earlier)
         if asked.record:
             record(found, asked.runs, EXPECTED, FIGURES)
 

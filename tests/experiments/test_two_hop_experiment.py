@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import _two_hop_findings as findings
+import _two_hop_report as two_hop_report
 import _two_hop_verdicts as verdicts
 import pytest
 import two_hop
@@ -223,6 +224,14 @@ def test_means_are_over_seeds_of_whole_arms() -> None:
     frozen = {**lesson("both_full", 0, 0), "trained": "embedding"}
     rows = [lesson("both_full", 1, 0), lesson("both_full", 0.5, 0), frozen]
     assert verdicts.means(rows, "new")["both_full"]["new_old"] == 0.75
+
+
+def test_runs_that_are_gone_stay_as_they_were_recorded() -> None:
+    earlier = [{"run": "a", "ood": 0.1}, {"run": "b", "ood": 0.2}]
+    rows = [{"run": "b", "ood": 0.3}, {"run": "c", "ood": 0.4}]
+    found = two_hop_report.merged(rows, earlier, ("run",))
+    assert found == [{"run": "a", "ood": 0.1}, *rows]
+    assert set(two_hop_report.KEYS) == {"same_step", "pretraining", "finetuning", "starts"}
 
 
 def test_the_paragraph_says_every_point() -> None:
