@@ -26,7 +26,7 @@ COLOURS = qualitative.Safe
 def label(row: Mapping[str, Any]) -> str:
     """Regime, and the model where it is not the recursive one."""
     regime = row["regime"].replace("_", " ")
-    return regime if row["model"] == "trm" else f"{regime}<br>{row['model'].replace('_', ' ')}"
+    return regime if row["model"] == "trm" else f"{row['model'].replace('_', ' ')}, {regime}"
 
 
 def table_figure(rows: Rows) -> go.Figure:

@@ -152,6 +152,16 @@ def same_step() -> list[str]:
     return [row("step", *(f"{one['step']:,}" for one in found)), *rows]
 
 
+def two_hop_claims() -> list[str]:
+    found = recorded("two_hop")
+    at_end = [r["at_end"] for r in found["finetuning"] if r["arm"] == "both_full__new"]
+    first, second = (points(one[c] for one in at_end) for c in ("new_old", "old_new"))
+    return [
+        f"{points(one['natural'] for one in found['same_step'])} in natural",
+        f"both_full: {first} in hop 1, {second} in hop 2",
+    ]
+
+
 ARMS = {
     "both_full__new": ("both_full", "1.00, .02"),
     "natural__new": ("natural at the same accuracy", "1.00, .00"),
@@ -194,6 +204,8 @@ def edits() -> list[str]:
 
 SAID = [
     *((RESULTS, said) for said in (two_hops, same_step, finetuning, edits)),
+    ("README.md", same_step),
+    ("docs/reproducing.md", two_hop_claims),
     (RESULTS, seeds_of_quick),
     *((page, ablation) for page in BOTH),
     (RESULTS, decay),
