@@ -70,7 +70,7 @@ def finetuning_figure(rows: Rows) -> go.Figure:
     )
     names = list(dict.fromkeys(row["arm"] for row in new))
     labels = {
-        name: name.replace("__new", "").replace("__", ",<br>").replace("_", " ") for name in names
+        name: name.replace("__new", "").replace("__", ", ").replace("_", " ") for name in names
     }
     for column, cell in enumerate(CELLS, 1):
         for seed in sorted({row["seed"] for row in new}):
@@ -94,7 +94,7 @@ def finetuning_figure(rows: Rows) -> go.Figure:
             x=list(known),
             y=list(known.values()),
             mode="markers",
-            marker={"symbol": "line-ew-open", "size": 22, "line": {"width": 3}, "color": "black"},
+            marker={"symbol": "line-ew-open", "size": 14, "line": {"width": 3}, "color": "black"},
             name="arXiv 2601.09049",
             legendgroup="paper",
             showlegend=column == 1,

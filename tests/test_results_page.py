@@ -167,10 +167,10 @@ ARMS = {
     "natural__new": ("natural at the same accuracy", "1.00, .00"),
     "scratch_on_both_full__new": ("from scratch, both_full's data", ".31, .00"),
     "scratch_on_natural__new": ("from scratch, natural's data", ".31, .00"),
-    "both_full__new__embedding-only": ("both_full, embeddings and head alone", ""),
-    "natural__new__embedding-only": ("natural, embeddings and head alone", ""),
-    "both_full__new__body-only": ("both_full, recursion alone", ""),
-    "natural__new__body-only": ("natural, recursion alone", ""),
+    "both_full__new__embedding-only": ("both_full, embeddings and head alone", "-"),
+    "natural__new__embedding-only": ("natural, embeddings and head alone", "-"),
+    "both_full__new__body-only": ("both_full, recursion alone", "-"),
+    "natural__new__body-only": ("natural, recursion alone", "-"),
 }
 
 
