@@ -28,7 +28,6 @@ from mechgrok.runs.storage import RunError, lock, read_json, remove_temporary, w
 from mechgrok.training import guards, losses, optimizers, recorders
 from mechgrok.training.evaluation import evaluate_splits
 from mechgrok.training.fingerprint import Fingerprint
-from mechgrok.training.guards import interruptible, refuse_existing, refuse_other, use_threads
 from mechgrok.training.initial import initialise
 from mechgrok.training.metrics import MetricsLog
 from mechgrok.training.parts import facts, freeze
@@ -62,12 +61,12 @@ def train(
     """
     resolved = resolve(config, seed, overrides)
     directory = Path(run) if run is not None else default_directory(resolved)
-    refuse_existing(directory, resume)
-    refuse_other(directory, resolved)
-    use_threads(resolved)
+    guards.refuse_existing(directory, resume)
+    guards.refuse_other(directory, resolved)
+    guards.use_threads(resolved)
     trainer = _Trainer(resolved, directory)  # every setting is checked before a file is written
     with lock(directory):
-        refuse_other(directory, resolved)
+        guards.refuse_other(directory, resolved)
         trainer.start()
         with trainer.display(progress):
             trainer.run()
@@ -191,7 +190,7 @@ class _Trainer:
         """Evaluate, keep, stop or step, until the stop rule or Ctrl-C."""
         state = self.state
         self._status("running")
-        with interruptible() as interrupted:
+        with guards.interruptible() as interrupted:
             while True:
                 if state.step != self.resumed:
                     self._look()
