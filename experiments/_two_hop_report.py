@@ -121,11 +121,15 @@ def record(found: Mapping[str, Any], directory: Path, expected: Path, figures: P
     every = list(runs.values())
     first = min(seed for _, _, seed in runs)
     shown = {regime: run for (m, regime, s), run in runs.items() if (m, s) == ("trm", first)}
-    drawn = plot(list(shown.values()), "circuit_formation", titles=list(shown))
-    save(drawn, figures / "two_hop_formation", shown.values(), recorded=False)
+    if {row["run"] for row in found["pretraining"]} <= {run.name for run in every}:
+        drawn = plot(list(shown.values()), "circuit_formation", titles=list(shown))
+        save(drawn, figures / "two_hop_formation", shown.values(), recorded=False)
+    else:
+        print("two_hop_formation stays as it is: some recorded runs are gone")
     save(table_figure(found["pretraining"]), figures / "two_hop", every)
     taught = [run for _, run in findings.finetuned(directory / "finetune", found["preset"])]
-    save(finetuning_figure(found["finetuning"]), figures / "two_hop_finetuning", taught)
+    if found["finetuning"]:
+        save(finetuning_figure(found["finetuning"]), figures / "two_hop_finetuning", taught)
 
 
 def save(drawn: "go.Figure", stem: Path, runs: Iterable[Run], recorded: bool = True) -> None:

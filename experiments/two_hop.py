@@ -96,6 +96,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="tiny sizes and few steps")
     parser.add_argument("--record", action="store_true", help=f"write {EXPECTED.name}, pictures")
     asked = parser.parse_args(list(arguments))
+    if asked.small and asked.record:
+        parser.error("--record is for runs of full size; leave out --small")
     asked.stages = STAGES if asked.stage == "all" else (asked.stage,)
     asked.regimes = _some(parser, asked.regime, REGIMES)
     asked.models = _some(parser, asked.model, MODELS)

@@ -234,6 +234,12 @@ def test_runs_that_are_gone_stay_as_they_were_recorded() -> None:
     assert set(two_hop_report.KEYS) == {"same_step", "pretraining", "finetuning", "starts"}
 
 
+def test_tiny_runs_are_not_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        two_hop.parsed(["--small", "--record"])
+    assert "leave out --small" in capsys.readouterr().err
+
+
 def test_the_paragraph_says_every_point() -> None:
     rows = [row("both_full", ood=0.97), row("both_full", ood=0.91), row("natural", ood=0.02)]
     taught = [lesson("both_full", 1, 0), lesson(SCRATCH, 0.25, 0)]
