@@ -5,9 +5,10 @@
     python experiments/figures.py --list           # what each is drawn from
 
 A picture is drawn from the numbers of its experiment's expected.json where these are all it shows,
-and otherwise from `figures/<name>.drawn.json.gz`, which the command that recorded it wrote. One
-that has neither is an error with that command. `figures/<name>.source.json` beside each picture
-holds the command and the digests of its runs; it is not touched.
+from a run that comes with the package, or from `figures/<name>.drawn.json.gz`, which the command
+that recorded it wrote. One that has none of these is an error with that command.
+`figures/<name>.source.json` beside each picture holds the command and the digests of its runs; it
+is not touched.
 """
 
 import argparse
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 FIGURES = HERE.parent / "figures"
+
+OF_EXAMPLES = {"grokking_curve": "nanda2023_mainline"}
+"""Figures of `mechgrok/plots` that show a run of the package, which the repository holds whole."""
 
 Draw = Callable[[Mapping[str, Any]], "go.Figure"]
 
@@ -102,6 +106,8 @@ def source(name: str) -> str | None:
     """The file a picture is drawn from; None where nothing was kept."""
     from mechgrok.drawn import SUFFIX
 
+    if name in OF_EXAMPLES:
+        return f"mechgrok/examples/{OF_EXAMPLES[name]}"
     if name in recorded():
         return f"experiments/{recorded()[name][0]}.expected.json"
     return f"figures/{name}{SUFFIX}" if (FIGURES / f"{name}{SUFFIX}").exists() else None
@@ -111,10 +117,23 @@ def figure(name: str) -> "go.Figure":
     """The picture as a figure. Raises RunError where nothing was kept."""
     from mechgrok.drawn import read_drawn
 
+    if name in OF_EXAMPLES:
+        return _of_example(name)
     if name not in recorded():
         return read_drawn(FIGURES / name)
     experiment, draw = recorded()[name]
     return draw(json.loads((HERE / f"{experiment}.expected.json").read_text()))
+
+
+def _of_example(name: str) -> "go.Figure":
+    """A figure of a run of the package; what it needs is measured first, and phases to shade."""
+    from mechgrok import discovery
+    from mechgrok.examples import load_example
+
+    run = load_example(OF_EXAMPLES[name])
+    for measure in ("phases", *discovery.module("plots", name).NEEDS):
+        run.measure(measure)
+    return discovery.load("plots", name)(run)
 
 
 def rendered(name: str, out: Path) -> str:

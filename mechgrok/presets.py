@@ -86,9 +86,7 @@ _TWO_HOP = RunConfig(
 )
 
 _PRESETS = (
-    # Nanda et al. 2023 (arXiv 2301.05217), the mainline run of sections 3-5.
     _MAINLINE,
-    # TransformerLens Grokking_Demo: its split, initialisation and seeds; biases frozen at 0.
     replace(
         _MAINLINE,
         preset="tl_grokking_demo",
@@ -98,18 +96,14 @@ _PRESETS = (
         seeds=replace(Seeds().with_base(999), data=598),
         stop=Stop(max_steps=25_000, after_generalised=5_000),
     ),
-    # Ours: groks in two minutes on one thread.
     _QUICK,
-    # Two layers, weight decay 1: the published two-layer setting with a decay that can work.
     _TWO_LAYER,
-    # The same with weight decay 1e-3 as written: lr * wd * steps is far too small to grok.
     replace(
         _TWO_LAYER,
         preset="two_layer_literal",
         optim=AdamW(batch_size=4096, weight_decay=1e-3),
         stop=Stop(max_steps=20_000, after_generalised=None),
     ),
-    # Seconds; memorises and does not generalise.
     replace(
         _MAINLINE,
         preset="smoke_p17",
@@ -119,7 +113,6 @@ _PRESETS = (
         stop=Stop(max_steps=1_000, after_generalised=None),
         threads=1,
     ),
-    # A published quick test (p=47, width 64) that is predicted not to grok.
     replace(
         _MAINLINE,
         preset="clean_p47",
@@ -129,8 +122,6 @@ _PRESETS = (
         stop=Stop(max_steps=10_000, after_generalised=None),
         threads=1,
     ),
-    # Power et al. 2022 (arXiv 2201.02177), figure 1: division mod 97, half of the equations, no
-    # weight decay, a million steps. Their other experiments have weight decay 1 and 1e5 steps.
     replace(
         _OPENAI_GROK,
         preset="power2022_division",
@@ -141,14 +132,12 @@ _PRESETS = (
         ),
         stop=Stop(max_steps=1_000_000, after_generalised=5_000),
     ),
-    # The same paper: products of S_5, weight decay 1 and a budget of 1e5 steps.
     replace(
         _OPENAI_GROK,
         preset="power2022_s5",
         task=EquationTask(operation="s5", frac_train=0.5),
         stop=Stop(max_steps=100_000, after_generalised=5_000),
     ),
-    # Wang et al. 2026 (arXiv 2605.08237): addition, 40 %, seeds 42-51; stops 1,000 steps after .99.
     replace(
         _OPENAI_GROK,
         preset="spectral_add40",
@@ -165,7 +154,6 @@ _PRESETS = (
         stop=Stop(max_steps=6_000, after_generalised=1_000),
     ),
     _TWO_HOP,
-    # Ours: the same on 60 entities, where both hops augmented reach the OOD items in minutes.
     replace(
         _TWO_HOP,
         preset="two_hop_small",
@@ -184,7 +172,6 @@ _PRESETS = (
         stop=Stop(max_steps=16_000, after_generalised=500, threshold=0.95),
         threads=1,
     ),
-    # The transformer of the same papers: GPT-2's shape with 4 layers, untied and without dropout.
     replace(
         _TWO_HOP,
         preset="composition_gpt2",
@@ -215,6 +202,28 @@ _PRESETS = (
         stop=Stop(max_steps=1_500_000, after_generalised=None),
     ),
 )
+
+ABOUT: dict[str, str] = {
+    "nanda2023_mainline": "addition mod 113 on 30 % of pairs: the main run of Nanda et al. 2023",
+    "tl_grokking_demo": "the same task with the split, initialisation and seeds of "
+    "TransformerLens's Grokking_Demo; biases frozen at 0",
+    "quick": "ours: addition mod 59 on 40 % of pairs, which groks in minutes on one thread",
+    "two_layer_canonical": "the mainline with two layers, in batches of 4,096, weight decay 1",
+    "two_layer_literal": "the same with the weight decay of 1e-3 that a published setting has: "
+    "in 20,000 steps it shrinks weights by 2 %, too little to grok",
+    "smoke_p17": "addition mod 17 in seconds; memorises and does not generalise",
+    "clean_p47": "addition mod 47 at width 64: the quick test of a published trainer",
+    "power2022_division": "division mod 97 on half of the table without weight decay, a million "
+    "steps: figure 1 of Power et al. 2022",
+    "power2022_s5": "products of permutations of 5, weight decay 1, 100,000 steps: the same paper",
+    "spectral_add40": "openai/grok's model on addition mod 97, 40 % of pairs, until 1,000 steps "
+    "after 99 %: Wang et al. 2026",
+    "two_hop_published": "the Tiny Recursive Model of He et al. 2026 on 2,000 entities; for a GPU",
+    "two_hop_small": "ours: the same on 60 entities, minutes on one thread",
+    "composition_gpt2": "the transformer of He et al. 2026: GPT-2's shape with 4 layers, untied "
+    "and without dropout; for a GPU",
+}
+"""What each preset is."""
 
 NAMES: tuple[str, ...] = tuple(p.preset for p in _PRESETS)
 """Every preset's name."""

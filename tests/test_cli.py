@@ -13,7 +13,7 @@ import yaml
 from mechgrok import discovery
 from mechgrok.cli import main, read_train
 from mechgrok.config import ConfigError
-from mechgrok.presets import NAMES, preset
+from mechgrok.presets import ABOUT, NAMES, preset
 
 
 def test_flags_sets_and_dotted_overrides_meet_in_one_config() -> None:
@@ -88,7 +88,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_presets_and_doctor_and_hooks_print(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["presets"]) == 0
-    assert capsys.readouterr().out.split() == list(NAMES)
+    listed = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert {name: about.strip() for name, about in listed} == ABOUT
+    assert [name for name, _ in listed] == list(NAMES)
     assert main(["doctor"]) == 0
     assert "transformer-lens" in capsys.readouterr().out
     assert main(["hooks", "smoke_p17"]) == 0

@@ -1,6 +1,7 @@
 """Published settings are what was published, and can all be built."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from mechgrok.config import (
 )
 from mechgrok.models.transformer import n_parameters
 from mechgrok.options import differences
-from mechgrok.presets import NAMES, preset, with_seed
+from mechgrok.presets import ABOUT, NAMES, preset, with_seed
 from mechgrok.runs.checkpoint import build_model
 from mechgrok.training import optimizers
 from mechgrok.training.schedule import checkpoint_rule
@@ -34,6 +35,9 @@ def test_names_are_unique_and_complete() -> None:
     assert len(set(NAMES)) == len(NAMES)
     assert set(NAMES) >= WANTED
     assert all(preset(name).preset == name for name in NAMES)
+    assert tuple(ABOUT) == NAMES
+    page = (Path(__file__).parents[1] / "docs" / "reproducing.md").read_text()
+    assert all(f"| `{name}` | {about} |" in page for name, about in ABOUT.items())
 
 
 LARGE = ("two_hop_published", "composition_gpt2")

@@ -2,7 +2,9 @@
 
 
 def command() -> None:
-    """List the presets."""
-    from mechgrok.presets import NAMES
+    """List the presets and what each is."""
+    from mechgrok.presets import ABOUT, NAMES
 
-    print("\n".join(NAMES))
+    width = max(map(len, NAMES))
+    for name in NAMES:
+        print(f"{name:{width}}  {ABOUT[name]}")

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import figures
+from mechgrok.examples import load_example
+from mechgrok.runs.storage import tensor_digest
 
 PICTURES = sorted(path.stem for path in figures.FIGURES.glob("*.png"))
 EXPECTED = Path(figures.__file__).parent
@@ -14,13 +16,13 @@ DRAWABLE = sorted(
     name
     for name, (experiment, _) in figures.recorded().items()
     if (EXPECTED / f"{experiment}.expected.json").exists()
-)
+) + sorted(figures.OF_EXAMPLES)
 UNKEPT = {
     "circuit_modadd", "circuit_modadd_errors", "circuit_modadd_faithfulness", "data_fraction",
     "early_warning_every_run", "fingerprint_study_curves", "fingerprint_study_distances",
-    "fingerprint_study_singular_values", "fingerprint_study_spectra", "grokking_curve",
-    "openai_grok", "perturbation_study_accuracy", "perturbation_study_divergence",
-    "perturbation_study_early", "perturbation_study_spectra",
+    "fingerprint_study_singular_values", "fingerprint_study_spectra", "openai_grok",
+    "perturbation_study_accuracy", "perturbation_study_divergence", "perturbation_study_early",
+    "perturbation_study_spectra",
 }  # fmt: skip
 """Recorded before what is drawn was kept; to shrink, and not to grow."""
 
@@ -49,6 +51,15 @@ def test_a_recorded_picture_is_drawn_from_its_numbers(name: str) -> None:
     drawn = figures.figure(name)
     assert drawn.layout.title.text
     assert sum(len(trace.y) for trace in drawn.data if trace.y is not None) > 10
+
+
+@pytest.mark.parametrize("name", sorted(figures.OF_EXAMPLES))
+def test_a_picture_of_an_example_is_of_its_last_weights(name: str) -> None:
+    source: dict[str, Any] = json.loads((figures.FIGURES / f"{name}.source.json").read_text())
+    run = load_example(figures.OF_EXAMPLES[name])
+    assert source["run"] == run.name
+    assert source["weights"] == tensor_digest(run[-1].weights)
+    assert max(figures.figure(name).data[0].x) == run[-1].step
 
 
 def test_the_law_shows_the_recorded_times() -> None:

@@ -130,7 +130,7 @@ def same(natural: float | None, reached: bool = True, sham: float | None = 0.03)
 def test_other_runs_are_read_at_the_step_at_which_both_full_is_done() -> None:
     runs = {
         ("trm", "both_full", 0): stub((0, 0, 0), (250, 0.96, 0.7), (500, 0.99, 0.96), (750, 1, 1)),
-        ("trm", "natural", 0): stub((0, 0, 0), (250, 0.9, 0.01), (500, 0.99, 0.02)),
+        ("trm", "natural", 0): stub((0, 0, 0), (500, 0.99, 0.02), (9_000, 1, 0.9)),
         ("gpt2", "both_full", 0): stub((0, 1, 1)),
     }
     (row,) = findings.same_step(runs)
