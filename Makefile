@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: grok test slow check bench notebooks figures docs clean
+.PHONY: grok test slow coverage check bench notebooks figures docs clean
 
 grok: $(INSTALLED)
 	$(BIN)/python experiments/grok_modadd.py
@@ -16,6 +16,9 @@ test: $(INSTALLED_DEV)
 
 slow: $(INSTALLED_DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --slow
+
+coverage: $(INSTALLED_DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope --cov
 
 check: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
