@@ -15,7 +15,7 @@ SEEDS = {"both_full": 3, "both_full_sham": 3, "natural": 3, "first_hop": 2, "sec
 BASELINES = {"gpt2": 3, "gpt2_twice": 1}
 """Seeds of both_full."""
 STEPS = {"both_full": 6_000, "both_full_sham": 4_500, "natural": 5_000}
-HOP_STEPS, LONG_STEPS, BASELINE_STEPS = 9_000, 36_000, 4_000
+HOP_STEPS, LONG_STEPS, BASELINE_STEPS = 9_000, 30_000, 4_000
 """Of one hop augmented, of `natural` at seed 0, and of the baselines."""
 TINY: dict[str, dict[str, Any]] = {
     "two_hop_small": {

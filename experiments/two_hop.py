@@ -10,7 +10,7 @@ facts are in no two-hop query of `natural`. Other regimes put them back beside a
 fact, as first hop, second hop or both (`both_full`), and `both_full_sham` adds as many queries of
 in-distribution facts. All regimes of a seed have one graph. Three seeds of both_full (500 steps
 beyond .95 OOD, at most 6,000), its sham (4,500 steps) and natural (5,000; seed 0 goes on to
-36,000), two of one hop augmented (9,000), and GPT-2's shape, plain (three seeds of both_full, at
+30,000), two of one hop augmented (9,000), and GPT-2's shape, plain (three seeds of both_full, at
 most 4,000) and with its blocks run twice (one): 4 layers, width 128, lr 1e-3, decay and warm-up of
 `two_hop_small`. It goes on where it was stopped.
 

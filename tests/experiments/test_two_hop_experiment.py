@@ -43,7 +43,7 @@ def test_the_design_has_the_runs_of_the_docstring() -> None:
     by_regime = {r: [o for o in runs if (o.regime, o.model) == (r, "trm")] for r in two_hop.REGIMES}
     counts = {"both_full": 3, "both_full_sham": 3, "natural": 3, "first_hop": 2, "second_hop": 2}
     assert {r: len(of) for r, of in by_regime.items() if of} == counts
-    assert [one.steps for one in by_regime["natural"]] == [36_000, 5_000, 5_000]
+    assert [one.steps for one in by_regime["natural"]] == [30_000, 5_000, 5_000]
     assert [o.steps for o in runs if o.model != "trm"] == [BASELINE_STEPS] * 4
     assert [one.seed for one in runs] == sorted(one.seed for one in runs)
 
