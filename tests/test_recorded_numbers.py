@@ -25,7 +25,7 @@ def page(name: str) -> str:
 
 def share(x: float, digits: int = 2) -> str:
     """A number between -1 and 1 as papers print it: .024, -.5"""
-    return f"{x:.{digits}f}".replace("0.", ".", 1)
+    return f"{x:z.{digits}f}".replace("0.", ".", 1)
 
 
 def span(ends: Any, digits: int = 2) -> str:
