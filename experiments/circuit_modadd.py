@@ -1,6 +1,7 @@
 """Which edges between which frequencies does a grokked model of modular addition need?
 
     python experiments/circuit_modadd.py RUN --out results/circuit_modadd     # a finished run
+    python experiments/circuit_modadd.py mechgrok/examples/nanda2023_mainline # seven minutes
     python experiments/circuit_modadd.py --small                              # seconds
 
 The graph has a node for every head, MLP input, MLP output and the logits at the answer, each taken
@@ -248,9 +249,10 @@ def record(
         "edges": rounded[columns].to_dict("records"),
     }
     write_json(EXPECTED, kept)
+    given = "RUN" if asked.run.is_absolute() else asked.run
     command = (
-        f"python experiments/circuit_modadd.py RUN --shifts {asked.shifts} --steps {asked.steps} "
-        f"--n-random {asked.n_random} --record"
+        f"python experiments/circuit_modadd.py {given} --shifts {asked.shifts} "
+        f"--steps {asked.steps} --n-random {asked.n_random} --record"
     )
     for name in PICTURES:
         suffix = name.removeprefix("circuit")

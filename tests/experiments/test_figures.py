@@ -18,8 +18,7 @@ DRAWABLE = sorted(
     if (EXPECTED / f"{experiment}.expected.json").exists()
 ) + sorted(figures.OF_EXAMPLES)
 UNKEPT = {
-    "circuit_modadd", "circuit_modadd_errors", "circuit_modadd_faithfulness", "data_fraction",
-    "early_warning_every_run", "fingerprint_study_curves", "fingerprint_study_distances",
+    "data_fraction", "early_warning_every_run", "fingerprint_study_curves", "fingerprint_study_distances",
     "fingerprint_study_singular_values", "fingerprint_study_spectra", "openai_grok",
     "perturbation_study_accuracy", "perturbation_study_divergence", "perturbation_study_early",
     "perturbation_study_spectra",
