@@ -37,9 +37,15 @@ figures: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt kaleido
 	$(BIN)/python experiments/figures.py
 
-# site/index.html opens from disk; what it would load from another host is an error
+# site/ is whole: index.html opens from disk or any host, with the pictures and records it shows;
+# what it would load from another host, or from outside of it, is an error
 docs: $(INSTALLED_DOCS)
 	$(BIN)/zensical build --strict --clean
+	mkdir site/figures site/experiments
+	cp figures/*.png figures/*.source.json site/figures
+	cp experiments/*.expected.json site/experiments
+	sed -i -E 's#"\.\./(figures|experiments)/#"\1/#g' site/*.html
+	! grep -oE '"\.\./[^"]*"' site/*.html
 	! grep -rE '<(script|link|img|iframe|source)[^>]*=.?https?:' --include='*.html' site
 
 $(INSTALLED): pyproject.toml constraints.txt
