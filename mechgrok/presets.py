@@ -1,6 +1,8 @@
 """Published settings under the name of paper and figure, and two small ones of our own.
 
 Each is an ordinary RunConfig; `experiments/presets.expected.json` holds what recorded runs did.
+Sources: Nanda et al. 2023 (arXiv 2301.05217, sections 3-5), Power et al. 2022 (arXiv 2201.02177),
+Wang et al. 2026 (arXiv 2605.08237), He et al. 2026 (arXiv 2601.09049).
 """
 
 from dataclasses import replace
