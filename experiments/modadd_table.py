@@ -147,8 +147,8 @@ def measured(preset: str, seed: int, asked: argparse.Namespace) -> dict[str, Any
         changes["stop.max_steps"] = 100
     directory = asked.runs / f"{preset}__seed{seed}"
     run = train(preset, seed=seed, run=directory, overrides=changes)
-    phases = next(r for r in reversed(analyse(run)) if r.measure == "phases")
-    names = [name for name in all_measures() if name not in ("phases", *NAMES_A_SPLIT)]
+    analyse(run)
+    names = [name for name in all_measures() if name not in NAMES_A_SPLIT]
     results = {name: run.measure(name) for name in names}
     start = {name: run.measure(name, step=0) for name in results if results[name].step is not None}
     return {
@@ -156,7 +156,7 @@ def measured(preset: str, seed: int, asked: argparse.Namespace) -> dict[str, Any
         "seed": seed,
         "step": run.steps[-1],
         "keys": results["key_frequencies"]["freqs"],
-        "values": values({**results, "phases": phases}),
+        "values": values(results),
         "untrained": values(start),
         "machine": run.provenance["machine"],
         "threads": run.provenance["threads"],

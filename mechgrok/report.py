@@ -105,9 +105,7 @@ def analyse(run: Run, steps: Sequence[int] | None = None, progress: bool = True)
     found += _flat(run.measure_steps(LAST, run.steps[-1:] if steps is None else steps))
     found += _flat(run.measure_steps(["times"]))
     if steps is None:
-        others = [name for name in OF_RUN if name not in ("times", "phases")]
-        found += _flat(run.measure_steps(others))
-        found += _flat(run.measure_steps(["phases"], restricted=_restricted(found)))
+        found += _flat(run.measure_steps([name for name in OF_RUN if name != "times"]))
     return found
 
 
@@ -133,19 +131,6 @@ def measured(run: Run, names: Sequence[str], steps: Sequence[int]) -> list[Resul
 
 def _flat(measured: Mapping[str, list[Result]]) -> list[Result]:
     return [result for results in measured.values() for result in results]
-
-
-def _restricted(results: Sequence[Result]) -> dict[int, float] | None:
-    """Step -> restricted loss, which marks the end of circuit formation; None where it has none."""
-    found = {
-        result.step: result.headline
-        for result in results
-        if result.measure == "restricted_loss"
-        and result.step is not None
-        and isinstance(result.headline, float)
-        and result.headline > 0  # phases divides by it
-    }
-    return found or None
 
 
 def summary_table(run: Run) -> str:

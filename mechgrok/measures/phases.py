@@ -8,13 +8,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from mechgrok.maths.statistics import Crossing, Number, check_series, first_sustained
 from mechgrok.measures.times import Series
 from mechgrok.runs.result import NotApplicable, Result, Value
+from mechgrok.runs.storage import RunError
 
 SUBJECT: Final = "run"
+READS: Final = ("restricted_loss",)
+"""Whose saved results it reads."""
 FITTED: Final = 1e-2
 """Memorisation is under way once train loss is below this share of ln p."""
 GENERALISED: Final = 0.1
@@ -120,8 +123,10 @@ def measure(
     """Ends of cleanup (headline), circuit formation and memorisation, as steps and intervals.
 
     Options: p (modulus; the task's by default), restricted (step -> restricted loss, of some
-    checkpoints).
+    checkpoints; by default what is saved of the run, with the keys of its last checkpoint).
     """
+    if restricted is None:
+        restricted = _saved_restricted(run)
     frame = run.metrics()
     steps, train, test = (frame[name].tolist() for name in ("step", "train_loss", "test_loss"))
     modulus = vars(run.config.task).get("n") if p is None else p
@@ -132,6 +137,17 @@ def measure(
     rule = "none" if isinstance(found, NotApplicable) else found.circuit_rule
     definition = {**DEFINITION, "selection": f"circuit formation: {rule}"}
     return Result("phases", _values(found), definition, run=run.name, seed=run.seed)
+
+
+def _saved_restricted(run: Any) -> Mapping[int, float] | None:
+    """Step -> saved restricted loss; None where there is none, or the run is no directory."""
+    if not hasattr(run, "results"):
+        return None
+    try:
+        found = {result.step: result.headline for result in run.results("restricted_loss")}
+    except RunError:
+        return None
+    return {s: x for s, x in found.items() if isinstance(x, float) and x > 0} or None
 
 
 def _values(found: Phases | NotApplicable) -> dict[str, Value]:

@@ -1,18 +1,21 @@
 """Saved results of measures, and when one may be used again.
 
 A result is reused for the same weights (config digest and step), options and source: the digest of
-the measure's own file and of everything it may rest on (`maths`, `measures`, `interventions`).
+the measure's own file and of everything it may rest on (`maths`, `measures`, `interventions`). A
+measure of a run that reads saved results of others names them in its `READS`, and is computed anew
+once those are others. Results of one measure with different options are kept side by side, and
+never read as one series.
 """
 
 import hashlib
 import inspect
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -25,25 +28,62 @@ if TYPE_CHECKING:
     from mechgrok.runs.run import Run
 
 
-def read(directory: Path, measure: str) -> list[tuple[str, Result]]:
-    """Saved results of a measure with their keys; empty when there are none."""
+KEYS_OF: Final = "keys of step"
+"""Where options say whose key frequencies "final" were: the run's last step at that time."""
+
+
+class Saved(NamedTuple):
+    """A result in a run's `analysis/`."""
+
+    key: str
+    options: Mapping[str, str]
+    """Those that differ from the measure's own, as `repr` writes them."""
+    result: Result
+
+
+def read(directory: Path, measure: str) -> list[Saved]:
+    """Saved results of a measure; empty when there are none.
+
+    Those of an earlier layout, which did not say their options, count as not saved.
+    """
     path = layout.analysis(directory, measure)
     if not path.exists():
         return []
-    stored = read_json(path)
+    entries = [entry for entry in read_json(path)["results"] if "options" in entry]
     arrays = _read_arrays(path.with_suffix(".npz"))
-    return [(entry["key"], _result(entry, arrays)) for entry in stored["results"]]
+    return [Saved(e["key"], e["options"], _result(e, arrays)) for e in entries]
 
 
-def write(directory: Path, measure: str, results: Sequence[tuple[str, Result]]) -> None:
+def write(directory: Path, measure: str, results: Sequence[Saved]) -> None:
     """Replace the saved results of a measure."""
     path = layout.analysis(directory, measure)
-    arrays = {f"{k}/{n}": a for k, result in results for n, a in result.arrays.items()}
+    arrays = {f"{one.key}/{n}": a for one in results for n, a in one.result.arrays.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_bytes(path.with_suffix(".npz"), buffer.getvalue())
-    entries = [_entry(key, result) for key, result in results]
-    write_json(path, {"measure": measure, "results": entries})
+    write_json(path, {"measure": measure, "results": [_entry(one) for one in results]})
+
+
+def saved(run: "Run", measure: str, options: Mapping[str, Any]) -> list[Saved]:
+    """What is saved with exactly these options (and, for "final" keys, those of the last step)."""
+    wanted = _texts(_changed(discovery.load("measures", measure), options)) if options else {}
+    last = str(run.steps[-1]) if run.steps else ""
+    return [
+        one
+        for one in read(run.work, measure)
+        if {**one.options, KEYS_OF: ""} == {**wanted, KEYS_OF: ""}
+        and one.options.get(KEYS_OF, last) == last
+    ]
+
+
+def _changed(function: Callable[..., Result], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that the measure takes and that differ from its own."""
+    taken = inspect.signature(function).parameters
+    return {k: v for k, v in options.items() if k in taken and repr(v) != repr(taken[k].default)}
+
+
+def _texts(options: Mapping[str, Any]) -> dict[str, str]:
+    return {name: repr(value) for name, value in sorted(options.items())}
 
 
 def measure(
@@ -80,49 +120,63 @@ class _Job:
         self.subject = getattr(self.module, "SUBJECT", "checkpoint")
         if self.subject not in ("checkpoint", "run"):
             raise RunError(f"{name} is a measure of a {self.subject}; call it with that, not a run")
-        taken = inspect.signature(self.function).parameters
-        self.options = {k: v for k, v in options.items() if k in taken}
-        self.default_keys = taken["keys"].default if "keys" in taken else None
-        self.digest, self.last_step = run.config.digest(), run.steps[-1] if run.steps else None
+        self.options = _changed(self.function, options)
+        self.texts = self._told(run.steps[-1] if run.steps else None)
+        self.digest = run.config.digest()
         rows = run.evaluations()
         self.last_evaluation = rows[-1]["step"] if rows else None
-        self.saved = dict(read(run.work, name))
+        self.saved = {one.key: one for one in read(run.work, name)}
+        self.keys: dict[int | None, str] = {}
         self.new = False
+
+    def _told(self, last_step: int | None) -> dict[str, str]:
+        taken = inspect.signature(self.function).parameters
+        keys = self.options.get("keys", taken["keys"].default if "keys" in taken else None)
+        return _texts(self.options) | ({KEYS_OF: str(last_step)} if keys == "final" else {})
 
     def key(self, step: int | None) -> str:
         """Of this measure at a step; what depends on the run's end changes as the run goes on."""
-        options = dict(self.options)
-        if self.subject == "run":
-            options["last evaluation"] = self.last_evaluation
-        if options.get("keys", self.default_keys) == "final":
-            options["keys of step"] = self.last_step
-        return key(self.module, self.digest, step, options)
+        if step not in self.keys:
+            end = {"last evaluation": self.last_evaluation} if self.subject == "run" else {}
+            self.keys[step] = key(self.module, self.digest, step, self.texts | end, self._read())
+        return self.keys[step]
+
+    def _read(self) -> str:
+        """Digest of the saved results that this measure reads."""
+        names = getattr(self.module, "READS", ())
+        return _digest([[one.key for one in saved(self.run, name, {})] for name in names])
 
     def has(self, step: int | None) -> bool:
         return self.key(step) in self.saved
 
     def add(self, step: int | None, subject: Any) -> None:
         if not self.has(step):
-            self.saved[self.key(step)] = self.function(subject, **self.options)
+            result = self.function(subject, **self.options)
+            self.saved[self.key(step)] = Saved(self.key(step), self.texts, result)
             self.new = True
 
     def results(self, steps: Sequence[int]) -> list[Result]:
         wanted = [None] if self.subject == "run" else steps
-        return [self.saved[self.key(step)] for step in wanted]
+        return [self.saved[self.key(step)].result for step in wanted]
 
     def save(self) -> None:
         """Write what is new; results of an older source are dropped."""
         if self.new:
             current = source(self.module)
-            kept = [(key, r) for key, r in self.saved.items() if key.endswith(current)]
+            kept = [one for one in self.saved.values() if one.key.endswith(current)]
             write(self.run.work, self.name, kept)
 
 
-def key(module: ModuleType, digest: str, step: int | None, options: Mapping[str, Any]) -> str:
+def key(
+    module: ModuleType, digest: str, step: int | None, options: Mapping[str, Any], read: str
+) -> str:
     """Name of a result: what it measured, with which options, by which source."""
-    parts = [digest, step, sorted((k, repr(v)) for k, v in options.items())]
     name = "run" if step is None else str(step)
-    return f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}-{source(module)}"
+    return f"{name}-{_digest([digest, step, sorted(options.items()), read])}-{source(module)}"
+
+
+def _digest(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 @lru_cache
@@ -138,9 +192,11 @@ def source(module: ModuleType) -> str:
     return digest.hexdigest()[:16]
 
 
-def _entry(name: str, result: Result) -> dict[str, Any]:
+def _entry(saved: Saved) -> dict[str, Any]:
+    result = saved.result
     return {
-        "key": name,
+        "key": saved.key,
+        "options": dict(saved.options),
         "measure": result.measure,
         "run": result.run,
         "seed": result.seed,

@@ -4,7 +4,7 @@ No model is imported here: checkpoints and measures are reached through `discove
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,26 +171,38 @@ class Run(Sequence[Any]):
         chosen = self.steps[-1:] if steps is None else steps
         return analysis.measure(self, list(names), chosen, options)
 
-    def result(self, name: str, step: int | None = None) -> Result:
+    def result(self, name: str, step: int | None = None, **options: Any) -> Result:
         """A saved result, never computed; the last step's by default.
 
-        Raises RunError with the command that makes it when it is missing.
+        Without options it is the measure's own, whatever else was measured. Raises RunError with
+        what makes it when it is missing.
         """
-        return self.results(name)[-1] if step is None else self._result_at(name, step)
-
-    def results(self, name: str) -> list[Result]:
-        """All saved results of a measure in order of steps; raises as `result`."""
-        saved = [result for _, result in analysis.read(self.work, name)]
-        if not saved:
-            raise RunError(f"{self.path} has no saved {name!r}; run: mechgrok measure {self.path}")
-        return sorted(saved, key=lambda r: -1 if r.step is None else r.step)
-
-    def _result_at(self, name: str, step: int) -> Result:
-        for result in reversed(self.results(name)):  # the newest first
+        found = self.results(name, **options)
+        if step is None:
+            return found[-1]
+        for result in reversed(found):  # the newest first
             if result.step == step:
                 return result
-        command = f"mechgrok measure {self.path} --step {step}"
-        raise RunError(f"{self.path} has no saved {name!r} at step {step}; run: {command}")
+        raise RunError(self._not_saved(name, step, options))
+
+    def results(self, name: str, **options: Any) -> list[Result]:
+        """All saved results of a measure with these options, by step; raises as `result`."""
+        found = [one.result for one in analysis.saved(self, name, options)]
+        if not found:
+            raise RunError(self._not_saved(name, None, options))
+        return sorted(found, key=lambda r: -1 if r.step is None else r.step)
+
+    def _not_saved(self, name: str, step: int | None, options: Mapping[str, Any]) -> str:
+        given = "" if step is None else f", step={step}"
+        given += "".join(f", {k}={v!r}" for k, v in options.items())
+        command = f"mechgrok measure {self.path}" + ("" if step is None else f" --step {step}")
+        cure = f"call run.measure({name!r}{given})" if options else f"run: {command}"
+        told = [one.options for one in analysis.read(self.work, name)]
+        others = sorted({" ".join(f"{k}={v}" for k, v in one.items()) for one in told} - {""})
+        kept = f"; saved: {', '.join(others)}" if others else ""
+        at = "" if step is None else f" at step {step}"
+        with_them = " with these options" if options else ""
+        return f"{self.path} has no saved {name!r}{at}{with_them}; {cure}{kept}"
 
     def series(self, names: str | Sequence[str], **options: Any) -> Series:
         """Metrics and measures over all steps; a measure's headline, or `measure.value`."""

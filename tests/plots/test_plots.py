@@ -163,6 +163,16 @@ def test_progress_measures_draw_every_checkpoint(run: Run) -> None:
         assert restricted[-1].definition["operator"] in texts(figure)
 
 
+def test_a_curve_is_of_one_set_of_options(bare: Run, tmp_path: Path) -> None:
+    """What `lead` saves with other keys once stood in this curve, step by step."""
+    run = Run(bare.path, work=tmp_path)
+    run.measure_steps(["restricted_loss", "excluded_loss", "gini", "weight_norm"], run.steps)
+    before = draw("progress_measures", run).to_dict()
+    run.measure_steps(["restricted_loss", "excluded_loss"], run.steps, keys=[1])
+    assert run.result("restricted_loss", keys=[1])["keys"] == (1,)
+    assert draw("progress_measures", run).to_dict() == before
+
+
 def test_a_part_that_does_not_apply_leaves_the_rest(random_labels: Run) -> None:
     figure = draw("progress_measures", random_labels)
     assert "restricted_loss does not apply" in texts(figure)

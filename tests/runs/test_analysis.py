@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from mechgrok import discovery
 from mechgrok.config import ConfigError
 from mechgrok.runs import analysis, layout
+from mechgrok.runs.analysis import Saved
 from mechgrok.runs.checkpoint import Checkpoint
 from mechgrok.runs.result import NotApplicable, Result
 from mechgrok.runs.run import Run
@@ -93,6 +95,68 @@ def test_other_steps_and_options_are_other_results(run: Run, calls: list[Any]) -
     assert len(calls) == 3
 
 
+def test_results_of_other_options_are_never_one_series(run: Run, calls: list[Any]) -> None:
+    made = [run.measure(NAME, step=step) for step in run.steps]
+    doubled = [run.measure(NAME, step=step, scale=2.0) for step in run.steps[1:]]
+    for saved, expected in ((run.results(NAME), made), (run.results(NAME, scale=2.0), doubled)):
+        assert [r["norm"] for r in saved] == [r["norm"] for r in expected]
+    assert_same(run.result(NAME), made[-1])
+    assert_same(run.result(NAME, step=20, scale=2.0), doubled[run.steps[1:].index(20)])
+    with pytest.raises(RunError, match=r"call run.measure\('lab_.*', step=0, scale=2.0\)"):
+        run.result(NAME, step=0, scale=2.0)
+    with pytest.raises(RunError, match=r"call run.measure\('lab.*, odd=True\); saved: scale=2.0"):
+        run.results(NAME, odd=True)
+
+
+def test_an_option_at_its_default_is_the_same_result(run: Run, calls: list[Any]) -> None:
+    base = run.measure(NAME)
+    assert_same(run.measure(NAME, scale=1.0, odd=False), base)
+    assert_same(run.result(NAME, scale=1.0), base)
+    assert len(calls) == 1
+
+
+def test_keys_of_an_earlier_end_are_not_read_as_those_of_this_one(run: Run) -> None:
+    last = run.path / "checkpoints" / f"step_{run.steps[-1]:08}.safetensors"
+    content = last.read_bytes()
+    last.unlink()
+    run.measure_steps(["restricted_loss"], run.steps)
+    earlier = run.steps
+    assert [r.step for r in run.results("restricted_loss")] == earlier
+    last.write_bytes(content)
+    with pytest.raises(RunError, match="no saved 'restricted_loss'"):
+        run.results("restricted_loss")
+    run.measure_steps(["restricted_loss"], run.steps)
+    assert [r.step for r in run.results("restricted_loss")] == [*earlier, run.steps[-1]]
+
+
+def test_what_reads_saved_results_is_computed_anew_when_they_are_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    phases = discovery.module("measures", "phases")
+    monkeypatch.setattr(phases, "_saved_restricted", lambda run: seen.append(run.name))
+    run.measure("phases")
+    run.measure_steps(["restricted_loss"], run.steps[:1], keys="own")
+    run.measure("phases")
+    assert len(seen) == 1
+    run.measure_steps(["restricted_loss"], run.steps[:1])
+    run.measure("phases")
+    run.measure("phases")
+    assert len(seen) == 2
+
+
+def test_results_without_their_options_count_as_not_saved(run: Run, calls: list[Any]) -> None:
+    run.measure(NAME)
+    path = layout.analysis(run.path, NAME)
+    stored = json.loads(path.read_text())
+    del stored["results"][0]["options"]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(RunError, match="no saved"):
+        run.result(NAME)
+    run.measure(NAME)
+    assert len(calls) == 2
+
+
 def test_another_source_is_another_result(
     run: Run, calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,14 +180,14 @@ def test_the_source_is_the_measures_file_and_what_it_rests_on(tmp_path: Path) ->
 
 def test_saved_results_are_read_back_equal(run: Run, calls: list[Any]) -> None:
     made = [run.measure(NAME, step=step, odd=True) for step in run.steps]
-    saved = run.results(NAME)
+    saved = run.results(NAME, odd=True)
     assert [result.step for result in saved] == run.steps
     for one, two in zip(made, saved, strict=True):
         assert_same(one, two)
         assert list(two.values) == list(one.values)  # in order: the first is the headline
         assert two["even_only"] == NotApplicable("odd steps")
-    assert run.result(NAME).step == 60
-    assert run.result(NAME, step=20).step == 20
+    assert run.result(NAME, odd=True).step == 60
+    assert run.result(NAME, step=20, odd=True).step == 20
     assert layout.analysis(run.path, NAME).exists()
 
 
@@ -149,14 +213,14 @@ def test_damaged_results_are_named(run: Run, calls: list[Any]) -> None:
 
 def test_nan_is_never_saved(run: Run) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        analysis.write(run.path, "nan", [("k", Result("nan", {"x": math.nan}, {}))])
+        analysis.write(run.path, "nan", [Saved("k", {}, Result("nan", {"x": math.nan}, {}))])
     assert analysis.read(run.path, "nan") == []
 
 
 def test_nothing_is_pickled(run: Run) -> None:
     odd = Result("odd", {"x": 1}, {}, {"x": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(ValueError, match=r"[Oo]bject|pickle"):
-        analysis.write(run.path, "odd", [("k", odd)])
+        analysis.write(run.path, "odd", [Saved("k", {}, odd)])
 
 
 def test_each_checkpoint_is_opened_once_for_all_measures(
@@ -182,13 +246,13 @@ def test_each_checkpoint_is_opened_once_for_all_measures(
 
 def test_a_measure_of_a_run_is_computed_anew_when_the_run_goes_on(run: Run) -> None:
     before = run.measure("times")
-    key = dict(analysis.read(run.path, "times")).keys()
+    keys = {one.key for one in analysis.read(run.path, "times")}
     assert run.measure("times").values == before.values
     rows = (run.path / "metrics.jsonl").read_text().splitlines()
     more = {**json.loads(rows[-1]), "step": 70}
     (run.path / "metrics.jsonl").write_text("\n".join([*rows, json.dumps(more)]) + "\n")
     run.measure("times")
-    assert len(dict(analysis.read(run.path, "times")).keys() - key) == 1
+    assert len({one.key for one in analysis.read(run.path, "times")} - keys) == 1
 
 
 def test_unknown_measures_are_named(run: Run) -> None:
