@@ -18,7 +18,7 @@ DRAWABLE = sorted(
     if (EXPECTED / f"{experiment}.expected.json").exists()
 ) + sorted(figures.OF_EXAMPLES)
 UNKEPT = {
-    "data_fraction", "early_warning_every_run", "fingerprint_study_curves",
+    "early_warning_every_run", "fingerprint_study_curves",
     "fingerprint_study_distances", "fingerprint_study_singular_values", "fingerprint_study_spectra",
     "openai_grok", "perturbation_study_accuracy", "perturbation_study_divergence",
     "perturbation_study_early", "perturbation_study_spectra",
