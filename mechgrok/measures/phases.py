@@ -144,9 +144,10 @@ def _saved_restricted(run: Any) -> Mapping[int, float] | None:
     if not hasattr(run, "results"):
         return None
     try:
-        found = {result.step: result.headline for result in run.results("restricted_loss")}
+        results = run.results("restricted_loss", keys="final")
     except RunError:
         return None
+    found = {result.step: result.headline for result in results}
     return {s: x for s, x in found.items() if isinstance(x, float) and x > 0} or None
 
 

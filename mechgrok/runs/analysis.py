@@ -65,15 +65,31 @@ def write(directory: Path, measure: str, results: Sequence[Saved]) -> None:
 
 
 def saved(run: "Run", measure: str, options: Mapping[str, Any]) -> list[Saved]:
-    """What is saved with exactly these options (and, for "final" keys, those of the last step)."""
-    wanted = _texts(_changed(discovery.load("measures", measure), options)) if options else {}
+    """What is saved with exactly these options (and, for "final" keys, those of the last step).
+
+    Without options: with the measure's own, or, where it was only ever measured with one other set
+    of options, with that; two other sets are no series, and the answer is empty.
+    """
+    if options:
+        return _exactly(run, measure, _changed(discovery.load("measures", measure), options))
+    there = read(run.work, measure)
+    sets = [dict(told) for told in {tuple(_told(one).items()) for one in there}]
+    return _of(run, there, sets[0] if len(sets) == 1 else {})
+
+
+def _exactly(run: "Run", measure: str, options: Mapping[str, Any]) -> list[Saved]:
+    return _of(run, read(run.work, measure), _texts(options))
+
+
+def _of(run: "Run", there: Sequence[Saved], told: Mapping[str, str]) -> list[Saved]:
+    """Those of one set of options; "final" keys of a step that is no longer the last are others."""
     last = str(run.steps[-1]) if run.steps else ""
-    return [
-        one
-        for one in read(run.work, measure)
-        if {**one.options, KEYS_OF: ""} == {**wanted, KEYS_OF: ""}
-        and one.options.get(KEYS_OF, last) == last
-    ]
+    return [one for one in there if _told(one) == told and one.options.get(KEYS_OF, last) == last]
+
+
+def _told(one: Saved) -> dict[str, str]:
+    """Options that were given."""
+    return {name: text for name, text in one.options.items() if name != KEYS_OF}
 
 
 def _changed(function: Callable[..., Result], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +137,7 @@ class _Job:
         if self.subject not in ("checkpoint", "run"):
             raise RunError(f"{name} is a measure of a {self.subject}; call it with that, not a run")
         self.options = _changed(self.function, options)
-        self.texts = self._told(run.steps[-1] if run.steps else None)
+        self.texts = self._options_told(run.steps[-1] if run.steps else None)
         self.digest = run.config.digest()
         rows = run.evaluations()
         self.last_evaluation = rows[-1]["step"] if rows else None
@@ -129,7 +145,7 @@ class _Job:
         self.keys: dict[int | None, str] = {}
         self.new = False
 
-    def _told(self, last_step: int | None) -> dict[str, str]:
+    def _options_told(self, last_step: int | None) -> dict[str, str]:
         taken = inspect.signature(self.function).parameters
         keys = self.options.get("keys", taken["keys"].default if "keys" in taken else None)
         return _texts(self.options) | ({KEYS_OF: str(last_step)} if keys == "final" else {})
@@ -144,7 +160,7 @@ class _Job:
     def _read(self) -> str:
         """Digest of the saved results that this measure reads."""
         names = getattr(self.module, "READS", ())
-        return _digest([[one.key for one in saved(self.run, name, {})] for name in names])
+        return _digest([[one.key for one in _exactly(self.run, name, {})] for name in names])
 
     def has(self, step: int | None) -> bool:
         return self.key(step) in self.saved

@@ -174,8 +174,8 @@ class Run(Sequence[Any]):
     def result(self, name: str, step: int | None = None, **options: Any) -> Result:
         """A saved result, never computed; the last step's by default.
 
-        Without options it is the measure's own, whatever else was measured. Raises RunError with
-        what makes it when it is missing.
+        Without options it is of the measure's own, or of the only others it was measured with.
+        Raises RunError with what makes it when it is missing.
         """
         found = self.results(name, **options)
         if step is None:
@@ -186,7 +186,8 @@ class Run(Sequence[Any]):
         raise RunError(self._not_saved(name, step, options))
 
     def results(self, name: str, **options: Any) -> list[Result]:
-        """All saved results of a measure with these options, by step; raises as `result`."""
+        """All saved results of a measure with these options, by step; chosen and raised as
+        `result` does."""
         found = [one.result for one in analysis.saved(self, name, options)]
         if not found:
             raise RunError(self._not_saved(name, None, options))

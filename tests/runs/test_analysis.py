@@ -108,6 +108,19 @@ def test_results_of_other_options_are_never_one_series(run: Run, calls: list[Any
         run.results(NAME, odd=True)
 
 
+def test_the_only_options_measured_are_read_and_two_are_not_mixed(
+    run: Run, calls: list[Any]
+) -> None:
+    run.measure(NAME, step=20, odd=True)
+    assert run.result(NAME)["even_only"] == NotApplicable("odd steps")
+    run.measure(NAME, step=40, scale=2.0)
+    with pytest.raises(RunError, match=r"run: mechgrok measure .*; saved: odd=True, scale=2.0"):
+        run.results(NAME)
+    made = run.measure(NAME, step=60)
+    assert [r.step for r in run.results(NAME)] == [60]
+    assert_same(run.result(NAME), made)
+
+
 def test_an_option_at_its_default_is_the_same_result(run: Run, calls: list[Any]) -> None:
     base = run.measure(NAME)
     assert_same(run.measure(NAME, scale=1.0, odd=False), base)
@@ -180,14 +193,14 @@ def test_the_source_is_the_measures_file_and_what_it_rests_on(tmp_path: Path) ->
 
 def test_saved_results_are_read_back_equal(run: Run, calls: list[Any]) -> None:
     made = [run.measure(NAME, step=step, odd=True) for step in run.steps]
-    saved = run.results(NAME, odd=True)
+    saved = run.results(NAME)
     assert [result.step for result in saved] == run.steps
     for one, two in zip(made, saved, strict=True):
         assert_same(one, two)
         assert list(two.values) == list(one.values)  # in order: the first is the headline
         assert two["even_only"] == NotApplicable("odd steps")
-    assert run.result(NAME, odd=True).step == 60
-    assert run.result(NAME, step=20, odd=True).step == 20
+    assert run.result(NAME).step == 60
+    assert run.result(NAME, step=20).step == 20
     assert layout.analysis(run.path, NAME).exists()
 
 
