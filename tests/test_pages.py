@@ -106,6 +106,12 @@ def command_understands(name: str, words: list[str]) -> None:
     tyro.cli(nothing, args=words, prog=name)
 
 
+def test_every_picture_is_on_a_page() -> None:
+    pages = " ".join(path.read_text() for path in PAGES)
+    pictures = {path.name for path in (ROOT / "figures").glob("*.png")}
+    assert {name for name in pictures if f"figures/{name})" not in pages} == set()
+
+
 def test_commands_are_found() -> None:
     assert len(FOUND) > 60
     assert {line.split()[0] for line in FOUND} == set(PROGRAMS)
