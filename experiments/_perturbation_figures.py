@@ -47,7 +47,7 @@ def divergence(groups: Sequence["Group"]) -> go.Figure:
                 scale = run.config.perturbation.scale
                 _line(figure, found, f"scale {scale:g}", _colour(run), shown, place, run.name)
     figure.update_yaxes(type="linear", range=[-0.03, 1.03], row=len(UNITS))
-    facts = f"{_counts(groups)}; every run drawn"
+    facts = f"{_counts(groups)}<br>every run drawn"
     return under(entitle(figure, "Distance from the control", facts, height=960))
 
 
@@ -66,7 +66,7 @@ def early(groups: Sequence["Group"]) -> go.Figure:
                 cut = type(found)(found.steps[kept], values)
                 place = {"row": row, "col": col}
                 _line(figure, cut, f"scale {scale:g}", _colour(run), shown, place, run.name)
-    facts = f"{_counts(groups)}; equal curves after division: a linear response"
+    facts = f"{_counts(groups)}<br>equal curves after division: a linear response"
     return under(entitle(figure, "Growth of small differences", facts, height=960))
 
 
@@ -91,7 +91,7 @@ def accuracy(groups: Sequence["Group"]) -> go.Figure:
             shown.add(name)
     figure.update_yaxes(title="accuracy (fraction)", range=[-0.03, 1.03])
     figure.update_xaxes(title="step", row=len(groups))
-    facts = f"{_counts(groups)}; every run drawn"
+    facts = f"{_counts(groups)}<br>every run drawn"
     return under(entitle(figure, "Test accuracy", facts, height=220 + 280 * len(groups)))
 
 
@@ -138,7 +138,7 @@ def spectra(groups: Sequence["Group"]) -> go.Figure:
         )
     figure.update_xaxes(tickangle=90, type="category")
     figure.update_yaxes(autorange="reversed", type="category")
-    facts = f"{_counts(groups)}; W1 of trusted eigenvalues, answer, up to the last common step"
+    facts = f"{_counts(groups)}<br>W1 of trusted eigenvalues, answer, up to the last common step"
     return under(entitle(figure, "Distances between spectra", facts, height=620))
 
 
@@ -149,7 +149,7 @@ def _panels(groups: Sequence["Group"], rows: Sequence[str]) -> go.Figure:
     )  # fmt: skip
     for row, name in enumerate(rows, start=1):
         figure.update_yaxes(title=UNITS.get(name, name), row=row, col=1)
-    figure.update_yaxes(type="log", exponentformat="power")
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     figure.update_xaxes(title="step", row=len(rows))
     return figure
 
@@ -210,4 +210,4 @@ def _counts(groups: Sequence["Group"]) -> str:
 def _said(each: Mapping[str, tuple[int, int]]) -> str:
     """Perturbed runs and seeds of every group, in words."""
     parts = (f"{name}: 1 control, {n} perturbed, {m} seeds" for name, (n, m) in each.items())
-    return "n runs: " + "; ".join(parts)
+    return "n runs: " + "<br>".join(parts)
