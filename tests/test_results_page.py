@@ -59,6 +59,83 @@ def fraction() -> list[str]:
     ]
 
 
+def published_runs() -> list[str]:
+    """openai/grok's two runs, in the table of presets and in their own section."""
+    found = recorded("openai_grok")
+    add, division = found["spectral_add40"], found["power2022_division"]
+    memorised, generalised = (add[f"{m}_interval"][1] for m in ("memorised", "generalised"))
+    never = f"not by {division['last_step']:,}"
+    losses = {name: of["largest_loss_difference"] for name, of in found["s5"].items()}
+    within = [f"{x:.1e} in {name}".replace("e-0", "e-") for name, x in losses.items()]
+    median = add["plateau"]["median"]
+    return [
+        f"| `spectral_add40` | {add['seed']} | {memorised} | {generalised:,} |",
+        f"| `power2022_division` | 0 | {division['memorised_interval'][1]} | {never} |",
+        f"memorised at {memorised}, generalised at {generalised:,}, stopped 1,000 steps later |",
+        f"losses within {' and '.join(within)} |",
+        f"step {add['plateau']['to']:,} its median validation accuracy is "
+        f"{share(median['test_acc'])}.",
+        f"{share(median['test_acc_twin'])} of those are right, "
+        f"{share(median['test_acc_no_twin'], 3)} of the others.",
+        {8: "there were eight slingshots"}.get(len(add["slingshots"]), "another number"),
+    ]
+
+
+def published_runs_in_short() -> list[str]:
+    found = recorded("openai_grok")
+    add = found["spectral_add40"]
+    memorised, generalised = (add[f"{m}_interval"][1] for m in ("memorised", "generalised"))
+    losses = {name: of["largest_loss_difference"] for name, of in found["s5"].items()}
+    within = [f"{x:.1e} ({name})".replace("e-0", "e-") for name, x in losses.items()]
+    return [
+        f"addition mod 97 | 1 | {memorised} | {generalised:,} |",
+        f"as a plain loop, losses within {', '.join(within)} |",
+    ]
+
+
+def decays_apart() -> list[str]:
+    found = recorded("fingerprint_study")
+    ends = [
+        sorted(r["generalised"] for r in found["runs"] if r["optim.weight_decay"] == decay)
+        for decay in (1.0, 2.0)
+    ]
+    p = {
+        r["observable"]: share(r["p"], 3)
+        for r in found["compared"]
+        if (r["coordinates"], r["distance"]) == ("eigenvalues", "W1")
+    }
+    return [
+        row("generalised at step", *(f"{of[0]:,}-{of[-1]:,}" for of in ends)),
+        row("the answer", p["answer_log_prob"]),
+        row("the end token", p["end_log_prob"]),
+    ]
+
+
+def perturbed() -> list[str]:
+    groups = recorded("perturbation_study")["groups"]
+    grown, ended, seeds, spreads = ([] for _ in range(4))
+    for group in groups:
+        rates = sorted(r["rate"] for r in group["growth"] if r["of"] == "weights" and r["rate"])
+        digits = 4 if rates[-1] < 0.01 else 3
+        grown.append("-".join(share(x, digits) for x in (rates[0], rates[-1])))
+        times = next(r for r in group["times"] if r["moment"] == "generalised")
+        ended.append("{:,}-{:,}".format(*times["perturbed"]["range"]))
+        seeds.append("{:,}-{:,}, n = {}".format(*times["seeds"]["range"], times["seeds"]["n"]))
+        ratio, p = times["spread"]["ratio"], times["spread"]["p"]
+        text = f"{ratio:.2f}".removeprefix("0")
+        spreads.append(f"{text}, p = {share(p, 3 if p < 0.01 else 2)}")
+    last = [r for r in groups[0]["reached"] if r["of"] == "weights"][-1]
+    near, far = ([share(f(last[k])) if f(last[k]) < 1 else f"{f(last[k]):.2f}" for f in (min, max)]
+                 for k in ("perturbed", "between seeds"))  # fmt: skip
+    return [
+        row("growth of the difference in weights, at first exponential, per step", *grown),
+        row("generalised at step, perturbed runs and control", *ended),
+        row("generalised at step, other seeds", *seeds),
+        row("spread over perturbations / over seeds (ratio of standard deviations)", *spreads),
+        f"from the control | {'-'.join(near)} (two seeds: {'-'.join(far)}) | |",
+    ]
+
+
 def warning() -> list[str]:
     found = recorded("early_warning")
     names = {
@@ -210,6 +287,10 @@ SAID = [
     *((page, ablation) for page in BOTH),
     (RESULTS, decay),
     (RESULTS, fraction),
+    (RESULTS, published_runs),
+    ("README.md", published_runs_in_short),
+    (RESULTS, decays_apart),
+    (RESULTS, perturbed),
     (RESULTS, warning),
     *((page, transfer) for page in BOTH),
     ("README.md", scratch),
