@@ -94,7 +94,7 @@ def singular_values(observed: Sequence["Observed"]) -> go.Figure:
         ranks = one.spectra[0].operator.rank
         place: Any = {"row": 1, "col": col}
         figure.add_vline(x=ranks + 0.5, line={"dash": "dot", "color": GREY}, **place)
-    figure.update_yaxes(type="log", exponentformat="power")
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     figure.update_yaxes(title="singular value / largest", col=1)
     figure.update_xaxes(title="number")
     facts = f"n = {len(observed[0].spectra)} runs; dotted: the rank used"
@@ -174,13 +174,14 @@ def grids(
     figure = make_subplots(
         1, len(panels), subplot_titles=[name for name, _ in panels], horizontal_spacing=0.08
     )
-    for col, (_, values) in enumerate(panels, start=1):
+    for col, (name, values) in enumerate(panels, start=1):
+        digits = 2 if ": p" in name else 3
         ranks = sorted({rank for rank, _ in values})
         delays = sorted({d for _, d in values})
         z = [[values.get((rank, d), np.nan) for rank in ranks] for d in delays]
         figure.add_heatmap(
             z=z, x=[str(r) for r in ranks], y=[str(d) for d in delays], colorscale="Cividis",
-            texttemplate="%{z:.3~g}", showscale=False, row=1, col=col,
+            texttemplate=f"%{{z:.{digits}~g}}", showscale=False, row=1, col=col,
         )  # fmt: skip
     figure.update_xaxes(title="rank", type="category")
     figure.update_yaxes(type="category")

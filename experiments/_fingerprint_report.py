@@ -261,7 +261,13 @@ def _matrix(one: spectra.Observed, distance: Any) -> np.ndarray:
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     ps = [name for name in rows[0] if name.startswith("p ")]
-    return [("trusted", "trusted"), *((name, name) for name in ps)]
+    return [("trusted", "trusted"), *((_against(name), name) for name in ps)]
+
+
+def _against(column: str) -> str:
+    """`p 1 2` as a title says it."""
+    _, one, other = column.split()
+    return f"p, {one} against {other}"
 
 
 def _grid(rows: Sequence[Mapping[str, Any]], observable: str, column: str) -> dict[Any, float]:
