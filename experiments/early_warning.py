@@ -26,8 +26,8 @@ Seeds 0-23 calibrate, 24-47 are held out.
   spread of the probes' margins, spread of the quantiles. The clock is .5 by construction.
 - Alarms from memorising on, looked at every 50 steps, raised by three looks in a row across a
   threshold that alarms at most 10 % of the calibration runs without onset.
-- The same once more with everything later than step 2,000 left out. This was added afterwards: by
-  3,000, 39 of 48 runs had reached onset, where about half were wanted; by 2,000 it is 22.
+- The same once more with everything later than step 2,000 left out. This was added after the first
+  record: by 3,000, 39 of 48 runs had reached onset, where about half were wanted; by 2,000, 22.
 - Intervals: 95 %, 2,000 bootstrap draws of held-out runs, the same for all signals.
 - Replication at the published size (`--replication`, runs of fingerprint_study.py): landmarks
   1,000, 1,500 and 2,000, within each weight decay, everything chosen above.

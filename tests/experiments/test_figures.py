@@ -18,7 +18,7 @@ DRAWABLE = sorted(
     if (EXPECTED / f"{experiment}.expected.json").exists()
 ) + sorted(figures.OF_EXAMPLES)
 UNKEPT = {
-    "early_warning_every_run", "perturbation_study_accuracy", "perturbation_study_divergence",
+    "perturbation_study_accuracy", "perturbation_study_divergence",
     "perturbation_study_early", "perturbation_study_spectra",
 }  # fmt: skip
 """Recorded before what is drawn was kept; to shrink, and not to grow."""
