@@ -36,8 +36,8 @@ SUBJECT: Final = "checkpoint"
 VARIANTS: Final[Mapping[str, str]] = {
     "10 directions": "10 directions: cos, sin w_k(a+b) of the keys (2 per key, 10 for the paper's "
     "5); mean of the removed part added back",
-    "20 terms": "20 terms: {cos, sin}(w_k a) x {cos, sin}(w_k b) of the keys (4 per key, 20 for the "
-    "paper's 5); mean of the removed part added back",
+    "20 terms": "20 terms: {cos, sin}(w_k a) x {cos, sin}(w_k b) of the keys (4 per key, 20 for "
+    "the paper's 5); mean of the removed part added back",
     "activation": "activation: neurons projected on cos, sin w_k(a+b) of the keys, times "
     "W_out W_U; mean logits added",
 }
