@@ -174,14 +174,13 @@ def grids(
     figure = make_subplots(
         1, len(panels), subplot_titles=[name for name, _ in panels], horizontal_spacing=0.08
     )
-    for col, (name, values) in enumerate(panels, start=1):
-        digits = 2 if ": p" in name else 3
+    for col, (_, values) in enumerate(panels, start=1):
         ranks = sorted({rank for rank, _ in values})
         delays = sorted({d for _, d in values})
         z = [[values.get((rank, d), np.nan) for rank in ranks] for d in delays]
         figure.add_heatmap(
             z=z, x=[str(r) for r in ranks], y=[str(d) for d in delays], colorscale="Cividis",
-            texttemplate=f"%{{z:.{digits}~g}}", showscale=False, row=1, col=col,
+            texttemplate="%{z:.2~g}", showscale=False, row=1, col=col,
         )  # fmt: skip
     figure.update_xaxes(title="rank", type="category")
     figure.update_yaxes(type="category")

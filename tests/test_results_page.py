@@ -59,20 +59,33 @@ def fraction() -> list[str]:
     ]
 
 
+def losses_within(style: str) -> list[str]:
+    """Differences from the plain loop, each as 4.5e-5 in a style such as '{} in {}'."""
+    each = recorded("openai_grok")["s5"].items()
+    texts = [
+        (f"{of['largest_loss_difference']:.1e}".replace("e-0", "e-"), name) for name, of in each
+    ]
+    return [style.format(*both) for both in texts]
+
+
+def moments_of_addition() -> tuple[str, str]:
+    add = recorded("openai_grok")["spectral_add40"]
+    memorised, generalised = (add[f"{m}_interval"][1] for m in ("memorised", "generalised"))
+    return f"{memorised:,}", f"{generalised:,}"
+
+
 def published_runs() -> list[str]:
     """openai/grok's two runs, in the table of presets and in their own section."""
     found = recorded("openai_grok")
     add, division = found["spectral_add40"], found["power2022_division"]
-    memorised, generalised = (add[f"{m}_interval"][1] for m in ("memorised", "generalised"))
+    memorised, generalised = moments_of_addition()
     never = f"not by {division['last_step']:,}"
-    losses = {name: of["largest_loss_difference"] for name, of in found["s5"].items()}
-    within = [f"{x:.1e} in {name}".replace("e-0", "e-") for name, x in losses.items()]
     median = add["plateau"]["median"]
     return [
-        f"| `spectral_add40` | {add['seed']} | {memorised} | {generalised:,} |",
+        f"| `spectral_add40` | {add['seed']} | {memorised} | {generalised} |",
         f"| `power2022_division` | 0 | {division['memorised_interval'][1]} | {never} |",
-        f"memorised at {memorised}, generalised at {generalised:,}, stopped 1,000 steps later |",
-        f"losses within {' and '.join(within)} |",
+        f"memorised at {memorised}, generalised at {generalised}, stopped 1,000 steps later |",
+        f"losses within {' and '.join(losses_within('{} in {}'))} |",
         f"step {add['plateau']['to']:,} its median validation accuracy is "
         f"{share(median['test_acc'])}.",
         f"{share(median['test_acc_twin'])} of those are right, "
@@ -82,14 +95,10 @@ def published_runs() -> list[str]:
 
 
 def published_runs_in_short() -> list[str]:
-    found = recorded("openai_grok")
-    add = found["spectral_add40"]
-    memorised, generalised = (add[f"{m}_interval"][1] for m in ("memorised", "generalised"))
-    losses = {name: of["largest_loss_difference"] for name, of in found["s5"].items()}
-    within = [f"{x:.1e} ({name})".replace("e-0", "e-") for name, x in losses.items()]
+    memorised, generalised = moments_of_addition()
     return [
-        f"addition mod 97 | 1 | {memorised} | {generalised:,} |",
-        f"as a plain loop, losses within {', '.join(within)} |",
+        f"addition mod 97 | 1 | {memorised} | {generalised} |",
+        f"as a plain loop, losses within {', '.join(losses_within('{} ({})'))} |",
     ]
 
 
